@@ -1,0 +1,195 @@
+"""
+The promise that every store keeps: keys with values, one order of changes, watches and leases.
+
+Nothing here knows an engine; :mod:`unisono.store.sqlite` does, and etcd's will stand beside it. The
+words and meanings are etcd's: a store has one *revision*, a whole number that rises by one with each
+transaction that changes something; an entry remembers the revision that made it and the one that
+last changed it. All operations are linearizable.
+
+Errors, sorted by what the caller does next::
+
+    StoreError
+    ├── NotDone        did not happen: may be tried again
+    │   └── Compacted  that revision is gone: scan, then watch from the scan's revision
+    ├── MaybeDone      may have happened: read before trying again
+    └── Broken         the store can't go on (disk full, damaged, newer version): an operator must act
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+MAX_KEY_BYTES = 1024
+MAX_VALUE_BYTES = 1024 * 1024
+MAX_OPERATIONS = 1024  # in one transaction, compares included
+
+
+class StoreError(Exception):
+    """Root of all errors of a store."""
+
+
+class NotDone(StoreError):
+    """The operation had no effect."""
+
+
+class Compacted(NotDone):
+    """The revision asked for has been compacted; ``revision`` is the oldest one still there."""
+
+    def __init__(self, revision: int) -> None:
+        super().__init__(f"compacted: the oldest revision still there is {revision}")
+        self.revision = revision
+
+
+class MaybeDone(StoreError):
+    """The outcome is unknown: it may have happened."""
+
+
+class Broken(StoreError):
+    """The store can't serve; the message says why and what an operator can do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A key and its value as of some revision."""
+
+    key: str
+    value: bytes
+    created: int  # revision that made the key
+    modified: int  # revision that last changed it
+    lease: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """The entries under a prefix as of ``revision``, in the order of their keys."""
+
+    revision: int
+    entries: tuple[Entry, ...]
+
+
+class Field(StrEnum):
+    """What a compare looks at; a key that does not exist has created = modified = 0 and no value."""
+
+    CREATED = "created"
+    MODIFIED = "modified"
+    VALUE = "value"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare:
+    """A condition: ``field`` of ``key`` equals ``target`` (a revision, or a value)."""
+
+    key: str
+    field: Field
+    target: int | bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Put:
+    """Set a key; with ``lease`` it goes when that lease ends."""
+
+    key: str
+    value: bytes
+    lease: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delete:
+    """Remove a key, or with ``prefix`` all keys that begin with it; removing nothing is no error."""
+
+    key: str
+    prefix: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """
+    What a transaction did.
+
+    ``succeeded`` tells whether all compares held (then ``success`` ran, else ``failure``);
+    ``revision`` is the store's revision after it.
+    """
+
+    succeeded: bool
+    revision: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One change of one key; ``entry`` is ``None`` when the key was removed."""
+
+    key: str
+    revision: int
+    entry: Entry | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """All events of one revision under the watched prefix, in the order of the transaction."""
+
+    revision: int
+    events: tuple[Event, ...]
+
+
+class Store(Protocol):
+    """
+    Where truth is kept.
+
+    Cancelling an operation leaves it either done or not done (MaybeDone); cancelling a watch leaves
+    nothing behind.
+    """
+
+    async def get(self, key: str) -> Entry | None:
+        """The entry of ``key`` now, or ``None``."""
+
+    async def scan(self, prefix: str, *, revision: int | None = None) -> Snapshot:
+        """
+        All entries whose key begins with ``prefix``, now or as of ``revision``.
+
+        Raises:
+            Compacted: ``revision`` is no longer kept.
+            ValueError: ``revision`` lies in the future.
+        """
+
+    async def transact(
+        self,
+        *,
+        compares: Sequence[Compare] = (),
+        success: Sequence[Put | Delete] = (),
+        failure: Sequence[Put | Delete] = (),
+    ) -> Outcome:
+        """
+        Run ``success`` if every compare holds, else ``failure``, at one revision; durable on return.
+
+        Raises:
+            ValueError: A key, value or list is over its limit, or one key is changed twice.
+            NotDone: A lease named in a put does not exist, or the store refused.
+            MaybeDone: The connection broke before the answer.
+            Broken: The disk is full or damaged; nothing was changed.
+        """
+
+    def watch(self, prefix: str, *, after: int) -> AsyncIterator[Batch]:
+        """
+        Every change under ``prefix`` with a revision above ``after``, without gap or repeat.
+
+        Raises (while iterating):
+            Compacted: changes after ``after`` are no longer kept.
+        """
+
+    async def grant(self, ttl: float) -> int:
+        """A new lease of ``ttl`` seconds; returns its id."""
+
+    async def keep_alive(self, lease: int) -> None:
+        """Start the lease's time anew. Raises NotDone if it has ended."""
+
+    async def revoke(self, lease: int) -> None:
+        """End a lease and remove its keys; ending one that has ended is no error."""
+
+    async def compact(self, revision: int) -> None:
+        """Forget what only revisions below ``revision`` need; entries as of ``revision`` stay."""
+
+    async def close(self) -> None:
+        """Finish what has been accepted, then let go of everything."""
