@@ -11,8 +11,9 @@ service/APP/SERVICE            Service (wanted state, rollout)       API command
 revision/APP/SERVICE/N         Revision (a resolved spec)            API commands
 instance/APP/SERVICE/ID        Instance (what one should do)         controller alone, fenced
 status/APP/SERVICE/ID          Status (what one does)                the agent of its node
-event/SEQUENCE                 Happening                             all
-leader                         fencing token, under a lease          leader election
+event/TIME-UNIQUE              Happening                             all
+leader                         Leader, under a lease                 leader election
+apply                          name of the application changed last  API commands
 node/ID                        NodeRecord                            that node's agent
 =============================  ====================================  =======================
 
@@ -70,7 +71,12 @@ class RolloutPhase(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Rollout:
-    """A change from one revision to another; ``reason`` says in words why it ended as it did."""
+    """
+    A change from one revision to another; ``reason`` says in words why it ended as it did.
+
+    ``source`` is 0 when there was no stable revision to come from: a first deployment, which keeps
+    trying and is never rolled back.
+    """
 
     source: int
     target: int
@@ -78,8 +84,10 @@ class Rollout:
     started_at: float
     progressed_at: float  # last time that an instance of the target became ready
     replaced_at: float | None = None  # when the last old instance was gone: monitoring began
-    failures: int = 0
+    failures: int = 0  # instances that failed in it, both ways
     reason: str = ""
+    serial: int = 0  # rises with each rollout of the service; instances name the one that made them
+    failed: tuple[str, ...] = ()  # ids of instances that failed in the present direction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +111,10 @@ class Service:
     replicas: int
     internal_port: int  # the gateway's own address for it, on loopback
     removing: bool = False
-    rollout: Rollout | None = None
+    rollout: Rollout | None = None  # the last one, also after it has ended
+    history: tuple[int, ...] = ()  # revisions that were stable before, oldest first
+    unhealthy: tuple[float, ...] = ()  # when instances that were killed for it had turned unhealthy
+    braked_at: float | None = None  # since when most are unhealthy at once and replaced one by one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +142,8 @@ class Instance:
     goal: Goal = Goal.RUN
     job: bool = False  # a release command: runs once, never restarted, never routed to
     created_at: float = 0.0
+    command: tuple[str, ...] = ()  # in place of the revision's command; empty: the revision's
+    rollout: int = 0  # serial of the rollout that made it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +173,14 @@ class NodeRecord:
     host: str
     version: str
     started_at: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leader:
+    """The node whose controller decides; the revision at which this was written is its fencing token."""
+
+    node: str
+    since: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +226,15 @@ def node_key(id: str) -> str:
     return f"node/{id}"
 
 
+def event_key(at: float, unique: str) -> str:
+    """Key of a Happening: keys sort by time (microseconds), ``unique`` sets equal times apart."""
+    return f"event/{int(at * 1_000_000):017d}-{unique}"
+
+
 LEADER_KEY = "leader"
+
+APPLY_KEY = "apply"
+"""Rewritten by each command that changes applications, which makes them follow one another."""
 
 
 @cache
