@@ -1,0 +1,82 @@
+"""
+Ports for instances: given out from one range, and found free by binding.
+
+Who listens on a port in the end is :mod:`unisono.node.listening`.
+"""
+
+from __future__ import annotations
+
+import socket
+
+FIRST_PORT = 21000
+LAST_PORT = 31999  # below the range that the kernel takes ephemeral ports from
+
+
+class NoPort(Exception):
+    """No port can be given; the message says why."""
+
+
+class Ports:
+    """
+    The ports of one node's instances.
+
+    They are given out in turn, so that a port is not given again soon after it was given back: a late
+    packet or a client that remembers it finds nobody rather than somebody else.
+    """
+
+    def __init__(self, *, first: int = FIRST_PORT, last: int = LAST_PORT, start: int | None = None) -> None:
+        self._first = first
+        self._count = last - first + 1
+        self._next = (start or first) - first
+        self._taken: set[int] = set()
+
+    def take(self) -> int:
+        """
+        A port that nobody uses.
+
+        Raises:
+            NoPort: All are in use.
+        """
+        for _ in range(self._count):
+            port = self._first + self._next % self._count
+            self._next += 1
+            if port not in self._taken and is_free(port):
+                self._taken.add(port)
+                return port
+        last = self._first + self._count - 1
+        raise NoPort(f"no free port left between {self._first} and {last}")
+
+    def take_fixed(self, port: int) -> None:
+        """
+        Take the port that a program insists on.
+
+        Raises:
+            NoPort: Someone uses it.
+        """
+        if port in self._taken or not is_free(port, reuse=True):
+            raise NoPort(f"port {port} is in use; stop what listens there, or leave the port to unisono")
+        self._taken.add(port)
+
+    def keep(self, port: int) -> None:
+        """Count a port as taken: an instance that was found running has it."""
+        self._taken.add(port)
+
+    def give_back(self, port: int) -> None:
+        """Let others have it; giving back twice is no error."""
+        self._taken.discard(port)
+
+
+def is_free(port: int, *, reuse: bool = False) -> bool:
+    """
+    Whether the port can be bound on all addresses of IPv4.
+
+    With ``reuse`` connections that have ended a moment ago do not count, as for most servers.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        if reuse:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("0.0.0.0", port))  # noqa: S104 - bound for a moment, never listening
+        except OSError:
+            return False
+    return True
