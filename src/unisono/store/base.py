@@ -24,7 +24,9 @@ from typing import Protocol
 
 MAX_KEY_BYTES = 1024
 MAX_VALUE_BYTES = 1024 * 1024
-MAX_OPERATIONS = 1024  # in one transaction, compares included
+MAX_OPERATIONS = 1024  # in one transaction: its compares and both of its lists, counted together
+MAX_TRANSACTION_BYTES = 8 * 1024 * 1024  # keys and values of all of these
+MAX_TTL = 365 * 86_400.0  # seconds, of a lease
 
 
 class StoreError(Exception):
@@ -80,7 +82,11 @@ class Field(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Compare:
-    """A condition: ``field`` of ``key`` equals ``target`` (a revision, or a value)."""
+    """
+    A condition: ``field`` of ``key`` equals ``target`` (a revision, or a value).
+
+    A value compared with a key that does not exist never holds, not even an empty one.
+    """
 
     key: str
     field: Field
@@ -98,7 +104,11 @@ class Put:
 
 @dataclass(frozen=True, kw_only=True)
 class Delete:
-    """Remove a key, or with ``prefix`` all keys that begin with it; removing nothing is no error."""
+    """
+    Remove a key, or with ``prefix`` all keys that begin with it; removing nothing is no error.
+
+    Only as a prefix may ``key`` be empty: then it means all keys.
+    """
 
     key: str
     prefix: bool = False
@@ -110,7 +120,7 @@ class Outcome:
     What a transaction did.
 
     ``succeeded`` tells whether all compares held (then ``success`` ran, else ``failure``);
-    ``revision`` is the store's revision after it.
+    ``revision`` is the store's revision after it: its own if it changed something.
     """
 
     succeeded: bool
@@ -139,7 +149,8 @@ class Store(Protocol):
     Where truth is kept.
 
     Cancelling an operation leaves it either done or not done (MaybeDone); cancelling a watch leaves
-    nothing behind.
+    nothing behind. After :meth:`close` every operation raises Broken. A key is 1 to MAX_KEY_BYTES bytes
+    of UTF-8; a prefix may also be empty. Whatever breaks a limit raises ValueError and changes nothing.
     """
 
     async def get(self, key: str) -> Entry | None:
@@ -165,9 +176,9 @@ class Store(Protocol):
         Run ``success`` if every compare holds, else ``failure``, at one revision; durable on return.
 
         Raises:
-            ValueError: A key, value or list is over its limit, or one key is changed twice.
-            NotDone: A lease named in a put does not exist, or the store refused.
-            MaybeDone: The connection broke before the answer.
+            ValueError: A key, value or list is over its limit, or one key is changed twice in a list.
+            NotDone: A lease named in a put does not exist or has ended, or the store refused.
+            MaybeDone: The connection broke before the answer, or the disk failed while it was made sure.
             Broken: The disk is full or damaged; nothing was changed.
         """
 
@@ -175,12 +186,20 @@ class Store(Protocol):
         """
         Every change under ``prefix`` with a revision above ``after``, without gap or repeat.
 
+        Cancelling one step, as ``asyncio.timeout`` does, loses nothing: the next step goes on from there.
+        A watch that is slow holds nobody up. It ends when the store is closed.
+
         Raises (while iterating):
             Compacted: changes after ``after`` are no longer kept.
         """
 
     async def grant(self, ttl: float) -> int:
-        """A new lease of ``ttl`` seconds; returns its id."""
+        """
+        A new lease of ``ttl`` seconds, above 0 and up to MAX_TTL; returns its id, which is never used again.
+
+        When it ends, all keys put with it and not put otherwise since are removed at one revision. A store
+        that was closed, or died, gives all its leases their full time anew when it is opened.
+        """
 
     async def keep_alive(self, lease: int) -> None:
         """Start the lease's time anew. Raises NotDone if it has ended."""
@@ -189,7 +208,15 @@ class Store(Protocol):
         """End a lease and remove its keys; ending one that has ended is no error."""
 
     async def compact(self, revision: int) -> None:
-        """Forget what only revisions below ``revision`` need; entries as of ``revision`` stay."""
+        """
+        Forget what only revisions below ``revision`` need; entries as of ``revision`` stay.
+
+        Afterwards a scan below ``revision``, or a watch after less than it, raises Compacted. Compacting
+        what has been compacted is no error.
+
+        Raises:
+            ValueError: ``revision`` lies in the future, or is negative.
+        """
 
     async def close(self) -> None:
         """Finish what has been accepted, then let go of everything."""

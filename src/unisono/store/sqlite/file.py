@@ -1,0 +1,385 @@
+"""
+The store's file: what is on disk, in which order it gets there, and what a failure of it means.
+
+Synchronous and used by one thread at a time (:mod:`unisono.store.sqlite.writer`); it knows nothing of
+the event loop, of watches, or of what is current in memory.
+
+One table holds every change, in the order in which it happened; the current entries are the last change of
+each key and are read into memory once, at the start. A row names the row that it replaced. So compaction up
+to a revision deletes exactly the rows named by those up to it, and needs no index; and the state at an older
+revision is the current one with the rows since taken back.
+
+Durability: WAL with synchronous=FULL, that is one fsync of the log for each commit, before it returns
+(https://sqlite.org/pragma.html#pragma_synchronous). Exclusive locking keeps every other process out.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from unisono.store.base import Batch, Broken, Entry, Event, MaybeDone, StoreError
+from unisono.store.limits import prefix_end
+from unisono.store.sqlite.mirror import Change, Mirror
+from unisono.store.sqlite.watching import Page
+
+FORMAT = 1
+_APPLICATION_ID = 0x556E6973  # "Unis", so that no other program's database is taken for ours
+_WAL_BYTES_KEPT = 16 * 1024 * 1024  # a log that grew beyond it is cut once its content is in the file
+_BUSY_TIMEOUT = 1.0  # seconds: a predecessor that was killed may still be on its way out
+
+# Each of these bounds one piece of work between two commits, so that no reader holds up the writers.
+_PAGE_ROWS = 2048
+_PAGE_BYTES = 4 * 1024 * 1024
+_SWEEP_ROWS = 512
+
+_SCHEMA = """
+CREATE TABLE change (
+  id INTEGER PRIMARY KEY,     -- the order of all changes; never used again
+  revision INTEGER NOT NULL,  -- never falls from row to row
+  previous INTEGER,           -- id of the entry replaced or removed; NULL if there was none
+  key TEXT NOT NULL,
+  created INTEGER,            -- revision that made the key; NULL when the key was removed
+  lease INTEGER,
+  checksum INTEGER NOT NULL,  -- CRC-32 of all the rest
+  value BLOB                  -- NULL when the key was removed
+);
+CREATE TABLE lease (id INTEGER PRIMARY KEY, ttl REAL NOT NULL);
+CREATE TABLE mark (           -- a single row
+  compacted INTEGER NOT NULL, -- oldest revision still there
+  swept INTEGER NOT NULL,     -- id up to which compaction has deleted
+  lease INTEGER NOT NULL      -- last id given to a lease
+);
+INSERT INTO mark VALUES (0, 0, 0);
+"""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the file holds when it is opened."""
+
+    mirror: Mirror
+    leases: dict[int, float]  # id to time to live, in seconds
+    last_lease: int
+    compacted: int
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What is known after a batch has failed: the error for those in it, and whether the file goes on."""
+
+    error: type[StoreError]
+    message: str
+    goes_on: bool
+
+
+class File:
+    """
+    An open file; every method raises ``sqlite3.Error`` when SQLite does.
+
+    Between :meth:`begin` and :meth:`commit` everything is one transaction of SQLite.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """
+        Open ``path``, making it if it does not exist.
+
+        Raises:
+            Broken: It can't be opened, is in use, damaged, of a newer format, or not a store's.
+        """
+        self._path = path
+        try:
+            _create(path)
+            self._db = sqlite3.connect(path, timeout=_BUSY_TIMEOUT, isolation_level=None)
+        except (OSError, sqlite3.Error) as error:
+            raise Broken(f"{path} can't be opened: {error}") from error
+        try:
+            self._prepare()
+        except sqlite3.Error as error:
+            self._db.close()
+            raise Broken(_why_not_opened(path, error)) from error
+        except BaseException:
+            self._db.close()
+            raise
+
+    def load(self) -> Contents:
+        """
+        Everything current, after checking all that is in the file.
+
+        Raises:
+            Broken: Something is damaged.
+        """
+        try:
+            return self._load()
+        except (sqlite3.Error, TypeError, ValueError) as error:  # a column of the wrong type, no UTF-8, ...
+            raise Broken(_damaged(self._path, str(error))) from error
+
+    def close(self) -> None:
+        """Copy the log into the file and let go of it."""
+        self._db.close()
+
+    def begin(self) -> None:
+        """Start a transaction."""
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        """End it; what was done in it is durable on return."""
+        self._db.execute("COMMIT")
+
+    def roll_back(self) -> None:
+        """Undo it, unless SQLite has done so itself."""
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+    def append(self, changes: Iterable[Change]) -> None:
+        """Add changes, each in its row."""
+        self._db.executemany("INSERT INTO change VALUES (?, ?, ?, ?, ?, ?, ?, ?)", map(_row, changes))
+
+    def add_lease(self, id: int, ttl: float) -> None:
+        """Add a lease, whose id is the highest so far."""
+        self._db.execute("INSERT INTO lease VALUES (?, ?)", (id, ttl))
+        self._db.execute("UPDATE mark SET lease = ?", (id,))
+
+    def end_lease(self, id: int) -> None:
+        """Remove a lease; its keys are changes like others."""
+        self._db.execute("DELETE FROM lease WHERE id = ?", (id,))
+
+    def history(self, prefix: str, after: int, newest: int) -> Page:
+        """The next changes under ``prefix`` above ``after``, as many as one page holds, up to ``newest``."""
+        first, end, through = self._span(after, newest)
+        low, high = prefix, prefix_end(prefix)
+        rows = self._db.execute(
+            "SELECT revision, key, created, lease, value FROM change"
+            " WHERE id >= ? AND id < ? AND key >= ? AND (?4 IS NULL OR key < ?4) ORDER BY id",
+            (first, end, low, high),
+        )
+        batches: list[Batch] = []
+        events: list[Event] = []
+        size = 0
+        for revision, key, created, lease, value in rows:
+            if events and revision != events[0].revision:
+                batches.append(Batch(revision=events[0].revision, events=tuple(events)))
+                events = []
+                if size >= _PAGE_BYTES:  # a revision is whole or absent
+                    return Page(batches, revision - 1)
+            entry = None
+            if value is not None:
+                entry = Entry(key=key, value=value, created=created, modified=revision, lease=lease)
+                size += len(value)
+            events.append(Event(key=key, revision=revision, entry=entry))
+        if events:
+            batches.append(Batch(revision=events[0].revision, events=tuple(events)))
+        return Page(batches, through)
+
+    def replaced(self, prefix: str, after: int, newest: int) -> tuple[dict[str, int | None], int]:
+        """
+        For each key under ``prefix`` changed above ``after``: the row of its entry as of ``after``.
+
+        One page of it, with the revision through which it goes; an earlier page's word on a key counts.
+        """
+        first, end, through = self._span(after, newest)
+        # With min() SQLite takes the other columns from the row that holds the minimum.
+        rows = self._db.execute(
+            "SELECT key, previous, min(id) FROM change"
+            " WHERE id >= ? AND id < ? AND key >= ? AND (?4 IS NULL OR key < ?4) GROUP BY key",
+            (first, end, prefix, prefix_end(prefix)),
+        )
+        return {key: previous for key, previous, _ in rows}, through
+
+    def entries(self, rows: Sequence[int]) -> list[Entry]:
+        """The entries in the first of ``rows``, at least one, as many as one page holds."""
+        entries = []
+        size = 0
+        for id in rows[:_PAGE_ROWS]:
+            key, created, revision, lease, value = self._db.execute(
+                "SELECT key, created, revision, lease, value FROM change WHERE id = ?", (id,)
+            ).fetchone()
+            entries.append(Entry(key=key, value=value, created=created, modified=revision, lease=lease))
+            size += len(value)
+            if size >= _PAGE_BYTES:
+                break
+        return entries
+
+    def mark_compacted(self, revision: int) -> None:
+        """Say that nothing below ``revision`` is to be read; :meth:`sweep` may then delete it."""
+        self._db.execute("UPDATE mark SET compacted = max(compacted, ?)", (revision,))
+
+    def sweep(self) -> bool:
+        """Delete one page of what compaction left behind; False when nothing is left to delete."""
+        compacted, swept, _ = self._marks()
+        rows = self._db.execute(
+            "SELECT change.id, change.previous, change.created IS NULL, length(replaced.value)"
+            " FROM change LEFT JOIN change AS replaced ON replaced.id = change.previous"
+            " WHERE change.id > ? AND change.id < ? ORDER BY change.id LIMIT ?",
+            (swept, self._first_row_above(compacted), _SWEEP_ROWS),
+        )
+        dead: list[tuple[int]] = []
+        size = 0
+        last = swept
+        for last, previous, removed, length in rows:
+            if previous is not None:
+                dead.append((previous,))
+            if removed:
+                dead.append((last,))
+            size += length or 0
+            if size >= _PAGE_BYTES:
+                break
+        if last == swept:
+            return False
+        self._db.executemany("DELETE FROM change WHERE id = ?", dead)
+        self._db.execute("UPDATE mark SET swept = ?", (last,))
+        return True
+
+    def failure(self, error: Exception, *, committing: bool) -> Failure:
+        """
+        What an error means for the batch in which it came.
+
+        SQLite writes a commit's last page, which makes it one, after all others. So when a *write* fails
+        (disk full, quota, file size limit) nothing of it counts, and the next commit may succeed. When
+        fsync fails the kernel may have dropped what it could not write and call the next fsync a success
+        (https://wiki.postgresql.org/wiki/Fsync_Errors): the batch may or may not be there when the file is
+        opened again, and nothing more may be written on top of it until then.
+        """
+        cause = f"{self._path}: {error} ({getattr(error, 'sqlite_errorname', type(error).__name__)})"
+        code = getattr(error, "sqlite_errorcode", None)
+        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE):
+            return Failure(
+                Broken, f"{cause}: nothing was changed; free space on its disk and try again", goes_on=True
+            )
+        if committing:
+            return Failure(
+                MaybeDone,
+                f"{cause}: the change may or may not be kept; the store writes no more until it is reopened",
+                goes_on=False,
+            )
+        return Failure(
+            Broken,
+            f"{cause}: nothing was changed; the store writes no more until it is reopened",
+            goes_on=False,
+        )
+
+    def _prepare(self) -> None:
+        db = self._db
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        self._check_format()
+        (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":
+            raise Broken(f"{self._path}: SQLite can't keep a write-ahead log there, only {mode!r}")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES_KEPT}")
+        if db.execute("PRAGMA user_version").fetchone() == (0,):
+            db.executescript(
+                f"BEGIN IMMEDIATE; {_SCHEMA}"
+                f"PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {FORMAT}; COMMIT;"
+            )
+        # A predecessor killed between write and fsync leaves commits in the log that nobody was told
+        # of and that no fsync covers, yet SQLite takes them for committed. Whoever reads them now
+        # must find them after a power loss, so bring them to disk before anyone can.
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+
+    def _check_format(self) -> None:
+        (found,) = self._db.execute("PRAGMA user_version").fetchone()
+        (owner,) = self._db.execute("PRAGMA application_id").fetchone()
+        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if owner != _APPLICATION_ID and (tables or found):
+            raise Broken(f"{self._path} is a database, but not a unisono store: give another path")
+        if found > FORMAT:
+            raise Broken(
+                f"{self._path} has format {found}, this version of unisono knows formats up to {FORMAT}:"
+                " start the newer version"
+            )
+
+    def _load(self) -> Contents:
+        (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise Broken(_damaged(self._path, verdict))
+        compacted, swept, last_lease = self._marks()
+        newest, last_row = compacted, swept
+        entries: dict[str, Entry] = {}
+        rows: dict[str, int] = {}
+        for *columns, checksum, value in self._db.execute("SELECT * FROM change ORDER BY id"):
+            id, revision, _, key, created, lease = columns
+            if checksum != _checksum(tuple(columns), value):
+                raise Broken(_damaged(self._path, f"the checksum of change {id} is wrong"))
+            newest, last_row = max(newest, revision), max(last_row, id)
+            if value is None:
+                entries.pop(key, None)
+                rows.pop(key, None)
+            else:
+                entries[key] = Entry(key=key, value=value, created=created, modified=revision, lease=lease)
+                rows[key] = id
+        leases = dict(self._db.execute("SELECT id, ttl FROM lease"))
+        return Contents(Mirror(newest, last_row, entries, rows), leases, last_lease, compacted)
+
+    def _marks(self) -> tuple[int, int, int]:
+        compacted, swept, lease = self._db.execute("SELECT compacted, swept, lease FROM mark").fetchone()
+        return compacted, swept, lease
+
+    def _span(self, after: int, newest: int) -> tuple[int, int, int]:
+        """One page of whole revisions: rows from, rows to (exclusive), and the revision through which."""
+        first = self._first_row_above(after)
+        beyond = self._db.execute(
+            "SELECT revision FROM change WHERE id >= ? ORDER BY id LIMIT 1", (first + _PAGE_ROWS,)
+        ).fetchone()
+        through = newest if beyond is None else min(newest, max(beyond[0] - 1, after + 1))
+        return first, self._first_row_above(through), through
+
+    def _first_row_above(self, revision: int) -> int:
+        # Ids and revisions rise together, so halving finds the row without an index to write.
+        (last,) = self._db.execute("SELECT coalesce(max(id), 0) FROM change").fetchone()
+        low, high = 1, last + 1
+        while low < high:
+            middle = (low + high) // 2
+            found = self._db.execute(
+                "SELECT id, revision FROM change WHERE id >= ? ORDER BY id LIMIT 1", (middle,)
+            ).fetchone()
+            if found[1] > revision:
+                high = middle
+            else:
+                low = found[0] + 1
+        return low
+
+
+def _create(path: Path) -> None:
+    """Make an empty file that only its owner may read, and make its name durable."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        return
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _row(change: Change) -> tuple[int | str | bytes | None, ...]:
+    created = lease = value = None
+    if change.entry is not None:
+        created, lease, value = change.entry.created, change.entry.lease, change.entry.value
+    columns = (change.row, change.revision, change.previous, change.key, created, lease)
+    return (*columns, _checksum(columns, value), value)
+
+
+def _checksum(columns: tuple[int | str | None, ...], value: bytes | None) -> int:
+    # ascii(), for what repr() makes of a character depends on the version of Python's Unicode tables.
+    return zlib.crc32(value or b"", zlib.crc32(ascii(columns).encode()))
+
+
+def _why_not_opened(path: Path, error: sqlite3.Error) -> str:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code
+    if code == sqlite3.SQLITE_BUSY:
+        return f"{path} is in use by another process: stop that one, or give another path"
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return _damaged(path, str(error))
+    if code == sqlite3.SQLITE_FULL:
+        return f"{path} can't be opened: its disk is full; free space"
+    return f"{path} can't be opened: {error}"
+
+
+def _damaged(path: Path, what: str) -> str:
+    return f"{path} is damaged ({what}): restore a copy of it, or move it away to start empty"

@@ -1,0 +1,231 @@
+"""
+Watches: each is fed from the history until it has caught up, then live, without gap or repeat between.
+
+The Hub knows who watches what and feeds them each commit, in order; a Watch is what a caller iterates.
+Both live on the event loop, so that "have I caught up?" and "feed me from now on" are one step. Reading
+the history is the store's: it is handed in as a function.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from unisono.store.base import Batch, Compacted, Event
+from unisono.store.sqlite.mirror import Change
+
+FEED_BATCHES_MAX = 256
+FEED_BYTES_MAX = 16 * 1024 * 1024
+
+
+class Page(NamedTuple):
+    """A piece of history: all batches under the prefix above ``after`` and up to ``through``."""
+
+    batches: Sequence[Batch]
+    through: int
+
+
+ReadHistory = Callable[[str, int], Awaitable[Page]]  # prefix, after
+
+
+class Feed:
+    """
+    What one watch has not taken yet.
+
+    Invariant: every batch up to ``through`` has been taken or is here, and none above it.
+    """
+
+    def __init__(self, prefix: str, after: int) -> None:
+        self.prefix = prefix
+        self.through = after
+        self.live = False  # the hub feeds it
+        self.batches: deque[Batch] = deque()
+        self._size = 0
+        self._waiter: asyncio.Future[None] | None = None
+
+    def full(self) -> bool:
+        """Whether what waits here is at its limit."""
+        return len(self.batches) >= FEED_BATCHES_MAX or self._size >= FEED_BYTES_MAX
+
+    def add(self, batch: Batch, size: int) -> None:
+        """One more, and ``through`` moves to it."""
+        self.batches.append(batch)
+        self._size += size
+        self.through = batch.revision
+        self.wake()
+
+    def take(self) -> Batch:
+        """The oldest; there must be one."""
+        batch = self.batches.popleft()
+        if not self.batches:
+            self._size = 0  # good enough: it is a brake, and it frees itself whenever the watch catches up
+        return batch
+
+    def wake(self) -> None:
+        """Whoever waits looks again."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def changed(self) -> None:
+        """Wait for :meth:`wake`."""
+        self._waiter = asyncio.get_running_loop().create_future()
+        await self._waiter
+
+
+class Hub:
+    """Feeds each commit to those who watch it. ``revision`` is the last one published."""
+
+    def __init__(self, revision: int) -> None:
+        self.revision = revision
+        self.compacted = 0
+        self.closed = False
+        self._open: set[Feed] = set()
+        # A watch that nobody refers to any more may be collected on any thread and at any moment: it only
+        # leaves its feed here, for the loop to drop.
+        self.abandoned: deque[Feed] = deque()
+        # Feeds by prefix, and how many prefixes have each length: a key is looked up once per length,
+        # however many watch.
+        self._groups: dict[str, set[Feed]] = {}
+        self._lengths: Counter[int] = Counter()
+
+    def open(self, feed: Feed) -> None:
+        """Count a feed among those that :meth:`close` wakes."""
+        self._open.add(feed)
+
+    def drop(self, feed: Feed) -> None:
+        """Forget a feed."""
+        self._open.discard(feed)
+        self._leave(feed)
+
+    def join_if_caught_up(self, feed: Feed) -> bool:
+        """
+        Feed it from now on, if it lacks nothing that was published.
+
+        Raises:
+            Compacted: It lacks what is no longer kept.
+        """
+        if feed.through < self.revision:
+            if feed.through < self.compacted:
+                raise Compacted(self.compacted)
+            return False
+        if feed.prefix not in self._groups:
+            self._groups[feed.prefix] = set()
+            self._lengths[len(feed.prefix)] += 1
+        self._groups[feed.prefix].add(feed)
+        feed.live = True
+        return True
+
+    def publish(self, revision: int, changes: Iterable[Change]) -> None:
+        """Feed one transaction's changes to all who watch one of its keys."""
+        self.revision = revision
+        while self.abandoned:
+            self.drop(self.abandoned.popleft())
+        for prefix, events in self._match(revision, changes).items():
+            batch = Batch(revision=revision, events=tuple(events))
+            size = sum(len(event.entry.value) for event in events if event.entry is not None)
+            for feed in tuple(self._groups[prefix]):
+                self._feed(feed, batch, size)
+
+    def close(self) -> None:
+        """End all watches, after what they have waiting."""
+        self.closed = True
+        for feed in self._open:
+            feed.wake()
+
+    def _match(self, revision: int, changes: Iterable[Change]) -> dict[str, list[Event]]:
+        matched: dict[str, list[Event]] = {}
+        if not self._groups:
+            return matched
+        for change in changes:
+            key = change.key
+            event = Event(key=key, revision=revision, entry=change.entry)
+            for length in self._lengths:
+                if length <= len(key) and key[:length] in self._groups:
+                    matched.setdefault(key[:length], []).append(event)
+        return matched
+
+    def _feed(self, feed: Feed, batch: Batch, size: int) -> None:
+        if batch.revision <= feed.through:
+            return  # it asked for later ones only
+        if feed.full():
+            # Too slow. It keeps what it has and reads the rest from the history, so that neither
+            # memory grows nor the writer waits. All before this batch it has seen: go on from there.
+            feed.through = batch.revision - 1
+            self._leave(feed)
+            return
+        feed.add(batch, size)
+
+    def _leave(self, feed: Feed) -> None:
+        if not feed.live:
+            return
+        feed.live = False
+        group = self._groups[feed.prefix]
+        group.discard(feed)
+        if group:
+            return
+        del self._groups[feed.prefix]
+        length = len(feed.prefix)
+        self._lengths[length] -= 1
+        if not self._lengths[length]:
+            del self._lengths[length]
+
+
+class Watch:
+    """
+    An endless iterator over batches; ends when the store is closed. Made by the store.
+
+    Only one task at a time may iterate it. Dropping the last reference lets go of it, and so does
+    :meth:`aclose`.
+    """
+
+    def __init__(self, hub: Hub, prefix: str, after: int, read: ReadHistory) -> None:
+        self._hub = hub
+        self._read = read
+        self._feed = Feed(prefix, after)
+        self._busy = False
+        self._closed = False
+        hub.open(self._feed)
+
+    def __aiter__(self) -> Watch:
+        return self
+
+    async def __anext__(self) -> Batch:
+        if self._busy:
+            raise RuntimeError("two tasks iterate one watch; each needs its own")
+        self._busy = True
+        try:
+            return await self._next()
+        finally:
+            self._busy = False
+
+    async def aclose(self) -> None:
+        """End it; what waits in it is lost."""
+        self._closed = True
+        self._feed.batches.clear()
+        self._hub.drop(self._feed)
+        self._feed.wake()
+
+    def __del__(self) -> None:
+        self._hub.abandoned.append(self._feed)
+
+    async def _next(self) -> Batch:
+        feed = self._feed
+        while not feed.batches:
+            if self._closed or self._hub.closed:
+                raise StopAsyncIteration
+            if feed.live:
+                await feed.changed()
+            elif not self._hub.join_if_caught_up(feed):
+                await self._read_on()
+        return feed.take()
+
+    async def _read_on(self) -> None:
+        # Nothing feeds it meanwhile. Cancelled, it stands where it stood.
+        page = await self._read(self._feed.prefix, self._feed.through)
+        if self._closed:
+            return
+        for batch in page.batches:
+            self._feed.add(batch, 0)
+        self._feed.through = page.through
