@@ -24,7 +24,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
@@ -237,9 +236,14 @@ APPLY_KEY = "apply"
 """Rewritten by each command that changes applications, which makes them follow one another."""
 
 
-@cache
-def _adapter(kind: type[R]) -> TypeAdapter[R]:
-    return TypeAdapter(kind)
+_adapters: dict[Any, TypeAdapter[Any]] = {}  # making one costs a thousand times what using it does
+
+
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    adapter = _adapters.get(kind)
+    if adapter is None:
+        adapter = _adapters[kind] = TypeAdapter(kind)
+    return adapter
 
 
 def encode(record: object) -> bytes:
@@ -254,4 +258,5 @@ def decode(kind: type[R], value: bytes) -> R:
     Raises:
         pydantic.ValidationError: The value is not such a record.
     """
-    return _adapter(kind).validate_json(value)
+    record: R = _adapter(kind).validate_json(value)
+    return record

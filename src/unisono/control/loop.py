@@ -1,0 +1,195 @@
+"""
+The controller: watch, decide, write under the fence; and again.
+
+It wakes when a record changes or a deadline comes, never by a tick. It decides only on a snapshot that
+holds its own last write, else it would do the same thing twice. All that one decision asks for is one
+transaction, or several in order where the store's limit demands it; each is conditional on the leader's
+token and on the services it was decided for, so that a command given meanwhile is not overwritten.
+
+Deciding is in :mod:`unisono.control.decide`; electing in :mod:`unisono.control.leader`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from unisono.control.actions import Action, put_happening
+from unisono.control.decide import decide, next_deadline
+from unisono.control.happenings import happening
+from unisono.control.leader import LEASE_TTL, Deposed, Fence, LeaderElection
+from unisono.control.records import LEADER_KEY
+from unisono.control.snapshot import Snapshot
+from unisono.control.writing import parts, seen_in, unique
+from unisono.store.base import Batch, MaybeDone, NotDone, Store
+
+_log = logging.getLogger(__name__)
+
+_RETRY_PAUSE = 0.1
+"""Seconds before reading everything anew after the store failed for a moment."""
+
+
+class Controller:
+    """
+    What keeps services as they are wanted, from one node, whenever that node leads.
+
+    ``in_flight`` is asked at each decision for the requests in work by instance id; what it does not
+    name counts as idle. ``clock`` gives seconds since the epoch, ``chance`` the ids of new instances.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        node_id: str,
+        in_flight: Callable[[], Mapping[str, int]],
+        *,
+        clock: Callable[[], float] = time.time,
+        chance: random.Random | None = None,
+        lease_ttl: float = LEASE_TTL,
+    ) -> None:
+        self._store = store
+        self._node_id = node_id
+        self._in_flight = in_flight
+        self._clock = clock
+        self._chance = chance or random.Random()
+        self._election = LeaderElection(store, node_id, ttl=lease_ttl, clock=clock)
+
+    async def run(self) -> None:
+        """
+        Lead whenever elected, until cancelled; then give the lead up.
+
+        Raises:
+            Broken: The store can't go on.
+            ValueError: The store holds a record that can't be read; the message names its key.
+        """
+        while True:
+            fence = await self._election.acquire()
+            try:
+                await self._lead(fence)
+            except Deposed as error:
+                _log.warning("the controller of node %s stops deciding: %s", self._node_id, error)
+            finally:
+                await self._election.resign(fence)
+
+    async def _lead(self, fence: Fence) -> None:
+        await self._announce(fence)
+        while True:
+            following = _Following(
+                store=self._store,
+                election=self._election,
+                fence=fence,
+                clock=self._clock,
+                in_flight=self._in_flight,
+                chance=self._chance,
+            )
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._election.hold(fence), name="leader-lease")
+                    tasks.create_task(following.listen(), name="controller-watch")
+                    tasks.create_task(following.decide_on_changes(), name="controller")
+            except BaseExceptionGroup as group:
+                _judge(group)
+            await self._election.check(fence)
+            await asyncio.sleep(_RETRY_PAUSE)
+
+    async def _announce(self, fence: Fence) -> None:
+        told = happening("leader-elected", at=self._clock(), message=f"node {self._node_id}")
+        await self._store.transact(compares=fence.compares(), success=(put_happening(told, unique()),))
+
+
+def _judge(group: BaseExceptionGroup[BaseException]) -> None:
+    """Pass over a failure of the store that passes; else raise what ended the lead, alone."""
+    _, lasting = group.split((NotDone, MaybeDone))
+    if lasting is None:
+        _log.warning("the store failed for a moment, reading everything anew: %s", group.exceptions)
+        return
+    _, worse = lasting.split(Deposed)
+    raise _first(worse or lasting) from group
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+class _Following:
+    """One reading of the store, and all that follows from it until something fails."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        election: LeaderElection,
+        fence: Fence,
+        clock: Callable[[], float],
+        in_flight: Callable[[], Mapping[str, int]],
+        chance: random.Random,
+    ) -> None:
+        self._store = store
+        self._election = election
+        self._fence = fence
+        self._clock = clock
+        self._in_flight = in_flight
+        self._chance = chance
+        self._snapshot: asyncio.Future[Snapshot] = asyncio.get_running_loop().create_future()
+        self._arrived: list[Batch] = []
+        self._wake = asyncio.Event()
+
+    async def listen(self) -> None:
+        """Read everything, then gather what changes; gathered changes are decided on together."""
+        stored = await self._store.scan("")
+        self._snapshot.set_result(Snapshot.of(stored))
+        async for batch in self._store.watch("", after=stored.revision):
+            for event in batch.events:
+                if event.key == LEADER_KEY and not self._fence.admits(event.entry):
+                    raise Deposed("another controller leads, or the lease has ended")
+            self._arrived.append(batch)
+            self._wake.set()
+        raise NotDone("the watch ended: the store was closed")
+
+    async def decide_on_changes(self) -> None:
+        """Decide at each change and at each deadline."""
+        snapshot = await self._snapshot
+        written = 0  # the store's revision that the next decision must have seen
+        while True:
+            self._wake.clear()
+            arrived, self._arrived = self._arrived, []
+            snapshot = snapshot.after(arrived).at(self._clock(), self._in_flight())
+            timeout = None
+            if snapshot.revision >= written:
+                actions = decide(snapshot, self._chance)
+                if actions:
+                    written = await self._write(snapshot, actions)
+                else:
+                    deadline = next_deadline(snapshot)
+                    timeout = None if deadline is None else max(0.0, deadline - self._clock())
+            await self._sleep(timeout)
+
+    async def _write(self, snapshot: Snapshot, actions: Sequence[Action]) -> int:
+        """
+        Write what was decided; returns the store's revision after it.
+
+        Raises:
+            Deposed: Another controller leads; nothing, or only a beginning, was written.
+        """
+        revision = snapshot.revision
+        seen = seen_in(snapshot)
+        for part in parts(actions):
+            outcome = await self._store.transact(
+                compares=part.compares(self._fence, seen), success=part.writes
+            )
+            revision = outcome.revision
+            if not outcome.succeeded:
+                await self._election.check(self._fence)
+                break  # a command came in between: decide again once it has been seen
+            seen.update(dict.fromkeys(part.changes, revision))
+        return revision
+
+    async def _sleep(self, seconds: float | None) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()

@@ -1,0 +1,364 @@
+"""
+The verdict on a rollout: how its phase moves, and which revision is wanted meanwhile.
+
+Which instances are started and stopped to get there is :mod:`unisono.control.repair`'s; both look at
+the same records, so that nothing has to be remembered between them.
+
+::
+
+    RELEASING ──release command ended with 0──► ROLLING ──all replaced──► MONITORING ──time is up──► DONE
+        │                                          │                          │
+        └────────────── failed ────────────────────┴──────────────────────────┘
+                          │ rollback                │ pause, or no stable revision to go back to
+                          ▼                         ▼
+                    ROLLING_BACK ──failed──────► PAUSED
+                          └──all replaced──► ROLLED_BACK
+
+Rules:
+
+* An instance made by the rollout fails when its process ends by itself or it turns unhealthy. Each
+  counts once, whatever becomes of it. More failed ones than ``max_failure_ratio`` of the replicas
+  allows are a verdict, and so is no new instance becoming ready for ``progress_deadline``.
+* Being late is no failure before that: the old instances stay until new ones are ready.
+* A rollback that fails is left as it is. Rolling it back would bring back what failed first.
+* A first deployment has nothing to go back to: it keeps trying, and ends when all are ready. Only its
+  release command can fail, which pauses it.
+* A failed release command never goes on, also under ``failure_action: continue``: that word is
+  about instances, and code must not meet data that it can't read.
+
+Sources: Docker Swarm's update_config and its rule against rolling back a rollback; Kubernetes'
+progressDeadlineSeconds; Fly's release_command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from unisono.control.happenings import happening
+from unisono.control.records import Goal, Happening, Phase, Rollout, RolloutPhase, Service
+from unisono.control.snapshot import Member, ServiceView
+from unisono.spec.model import ServiceSpec, UpdateConfig
+
+HISTORY_MAX = 10
+"""Revisions kept for going back to."""
+
+NEXT: dict[RolloutPhase, frozenset[RolloutPhase]] = {
+    RolloutPhase.RELEASING: frozenset({RolloutPhase.ROLLING, RolloutPhase.ROLLING_BACK, RolloutPhase.PAUSED}),
+    RolloutPhase.ROLLING: frozenset(
+        {RolloutPhase.MONITORING, RolloutPhase.DONE, RolloutPhase.ROLLING_BACK, RolloutPhase.PAUSED}
+    ),
+    RolloutPhase.MONITORING: frozenset({RolloutPhase.DONE, RolloutPhase.ROLLING_BACK, RolloutPhase.PAUSED}),
+    RolloutPhase.ROLLING_BACK: frozenset({RolloutPhase.ROLLED_BACK, RolloutPhase.PAUSED}),
+    RolloutPhase.DONE: frozenset(),
+    RolloutPhase.ROLLED_BACK: frozenset(),
+    RolloutPhase.PAUSED: frozenset(),
+}
+"""Where the controller may move a rollout from each phase; commands start anew or turn it back."""
+
+_REPLACING = frozenset({RolloutPhase.ROLLING, RolloutPhase.MONITORING, RolloutPhase.ROLLING_BACK})
+
+
+def wanted_revision(service: Service) -> int | None:
+    """The revision of which new instances are made now; None when none may be made."""
+    rollout = service.rollout
+    if rollout is not None and rollout.phase is RolloutPhase.RELEASING:
+        return rollout.source or None
+    if rollout is not None and rollout.phase is RolloutPhase.PAUSED:
+        return service.stable
+    return service.revision
+
+
+def replaces(service: Service) -> bool:
+    """Whether instances of other revisions than the wanted one are to make way."""
+    return service.rollout is None or service.rollout.phase not in (
+        RolloutPhase.RELEASING,
+        RolloutPhase.PAUSED,
+    )
+
+
+def is_active(rollout: Rollout | None) -> bool:
+    """Whether a rollout is still on its way."""
+    return rollout is not None and bool(NEXT[rollout.phase])
+
+
+def replicas_of(service: Service, spec: ServiceSpec | None) -> int:
+    """How many instances are wanted; a program that insists on its port can run only once."""
+    return min(service.replicas, 1) if spec and spec.port is not None else service.replicas
+
+
+def rules(view: ServiceView, service: Service) -> UpdateConfig:
+    """How instances are replaced now; what a rollout's target came with holds for the way back too."""
+    active = service.rollout if is_active(service.rollout) else None
+    spec = view.spec(active.target if active else service.revision)
+    return UpdateConfig() if spec is None else spec.update
+
+
+def opens_at(view: ServiceView, service: Service) -> float:
+    """When the next batch may begin (seconds since the epoch): ``delay`` after the last progress."""
+    rollout = service.rollout
+    if rollout is None or rollout.phase not in _REPLACING:
+        return 0.0
+    return rollout.progressed_at + rules(view, service).delay
+
+
+def deadlines(view: ServiceView) -> Iterator[float]:
+    """Times at which a rollout moves on without any record changing (seconds since the epoch)."""
+    service = view.service
+    if service is None or service.rollout is None or not is_active(service.rollout):
+        return
+    facts = _Facts(view=view, service=service, rollout=service.rollout, now=0.0)
+    if service.rollout.phase is RolloutPhase.MONITORING:
+        yield facts.monitored_at
+        return
+    if facts.can_stall:
+        yield facts.stalls_at
+    yield opens_at(view, service)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Facts:
+    """What a rollout's next step depends on."""
+
+    view: ServiceView
+    service: Service
+    rollout: Rollout
+    now: float
+
+    @cached_property
+    def update(self) -> UpdateConfig:
+        return rules(self.view, self.service)
+
+    @cached_property
+    def replicas(self) -> int:
+        return replicas_of(self.service, self.view.current_spec)
+
+    @cached_property
+    def new(self) -> list[Member]:
+        return [m for m in self.view.running if m.instance.revision == self.service.revision]
+
+    @cached_property
+    def is_replaced(self) -> bool:
+        """Whether all run the wanted revision and are ready. Those told to stop get no requests."""
+        ready = sum(m.is_ready for m in self.new)
+        return len(self.new) == len(self.view.running) and ready >= self.replicas
+
+    @cached_property
+    def first(self) -> bool:
+        return self.rollout.source == 0
+
+    @cached_property
+    def job(self) -> Member | None:
+        return next((m for m in self.view.jobs if m.instance.rollout == self.rollout.serial), None)
+
+    @cached_property
+    def failed(self) -> tuple[str, ...]:
+        """Ids of instances that failed in the present direction, those known before included."""
+        known = self.rollout.failed
+        return known + tuple(m.id for m in self._made_by_it() if m.id not in known and _has_failed(m))
+
+    @cached_property
+    def has_failed(self) -> bool:
+        return len(self.failed) > self.update.max_failure_ratio * max(1, self.replicas)
+
+    @property
+    def can_stall(self) -> bool:
+        return not self.first or self.rollout.phase is RolloutPhase.RELEASING
+
+    @property
+    def stalls_at(self) -> float:
+        return self.rollout.progressed_at + self.update.delay + self.update.progress_deadline
+
+    @property
+    def is_stalled(self) -> bool:
+        return self.can_stall and self.now >= self.stalls_at
+
+    @property
+    def monitored_at(self) -> float:
+        return (self.rollout.replaced_at or 0.0) + self.update.monitor
+
+    def failure_reason(self) -> str:
+        """The verdict in words."""
+        if not self.has_failed:
+            return f"no new instance became ready for {self.update.progress_deadline:g} s"
+        reasons = [m.status.reason for m in self.view.members if m.id in self.failed and m.status.reason]
+        why = f": {reasons[-1]}" if reasons else ""
+        return f"{len(self.failed)} of {self.replicas} instances failed{why}"
+
+    def _made_by_it(self) -> Iterator[Member]:
+        for m in self.view.members:
+            instance = m.instance
+            made = instance.rollout == self.rollout.serial and instance.revision == self.service.revision
+            if made and not instance.job:
+                yield m
+
+
+def _has_failed(member: Member) -> bool:
+    # KILL is itself the trace of having been unhealthy: it must count even if the write that
+    # recorded the failure was lost between two controllers.
+    if member.instance.goal is not Goal.RUN:
+        return member.instance.goal is Goal.KILL
+    return member.status.restarts > 0 or member.phase in (Phase.BACKOFF, Phase.FAILED, Phase.UNHEALTHY)
+
+
+def advance(view: ServiceView, service: Service, now: float) -> tuple[Service, tuple[Happening, ...]]:
+    """
+    The service's record after what its instances show at ``now``, and what there is to tell.
+
+    Unchanged records give the same object back. One phase at a time: the next call goes on.
+    """
+    if service.rollout is None or not is_active(service.rollout):
+        return service, ()
+    facts = _Facts(view=view, service=service, rollout=service.rollout, now=now)
+    facts = _noted(facts)
+    moved, kind, message = _STEPS[service.rollout.phase](facts)
+    if not kind:
+        return moved, ()
+    told = [kind] if kind != "rollout-failed" else [kind, *_consequence(moved)]
+    return moved, tuple(
+        happening(
+            k,
+            at=now,
+            application=service.application,
+            service=service.name,
+            message=message,
+            data={"source": service.rollout.source, "target": service.rollout.target},
+        )
+        for k in told
+    )
+
+
+_Step = tuple[Service, str, str]  # the record, the kind of happening or "", its message
+
+
+def _noted(facts: _Facts) -> _Facts:
+    """Write progress and failures into the record, so that they outlast the instances."""
+    rollout = facts.rollout
+    if rollout.phase is RolloutPhase.RELEASING:
+        return facts
+    ready_at = [m.status.ready_at for m in facts.new if m.status.ready_at is not None]
+    progressed_at = max([rollout.progressed_at, *ready_at])
+    counted = rollout.failures + len(facts.failed) - len(rollout.failed)
+    noted = replace(rollout, progressed_at=progressed_at, failures=counted, failed=facts.failed)
+    if noted == rollout:
+        return facts
+    return replace(facts, rollout=noted, service=replace(facts.service, rollout=noted))
+
+
+def _releasing(facts: _Facts) -> _Step:
+    job = facts.job
+    if job is not None and job.phase is Phase.COMPLETED:
+        return (
+            _moved(facts, phase=RolloutPhase.ROLLING, progressed_at=facts.now),
+            "rollout-released",
+            f"release command of revision {facts.rollout.target} done",
+        )
+    if job is not None and job.phase in (Phase.FAILED, Phase.STOPPED):
+        why = job.status.reason or f"exit code {job.status.exit_code}"
+        return _fail(facts, f"release command failed: {why}")
+    if facts.is_stalled:
+        return _fail(facts, f"release command did not end within {facts.update.progress_deadline:g} s")
+    return facts.service, "", ""
+
+
+def _rolling(facts: _Facts) -> _Step:
+    if facts.first:
+        if facts.is_replaced:
+            return _done(facts), "service-ready", f"revision {facts.rollout.target}"
+        return facts.service, "", ""
+    failed = _failure(facts)
+    if failed is not None:
+        return failed
+    if not facts.is_replaced:
+        return facts.service, "", ""
+    if facts.update.monitor <= 0:
+        return _done(facts), "rollout-done", f"revision {facts.rollout.target} is stable"
+    return (
+        _moved(facts, phase=RolloutPhase.MONITORING, replaced_at=facts.now),
+        "rollout-monitoring",
+        f"all run revision {facts.rollout.target}; watched for {facts.update.monitor:g} s",
+    )
+
+
+def _monitoring(facts: _Facts) -> _Step:
+    failed = _failure(facts)
+    if failed is not None:
+        return failed
+    if facts.now >= facts.monitored_at:
+        return _done(facts), "rollout-done", f"revision {facts.rollout.target} is stable"
+    return facts.service, "", ""
+
+
+def _rolling_back(facts: _Facts) -> _Step:
+    if facts.is_replaced:
+        return (
+            _moved(facts, phase=RolloutPhase.ROLLED_BACK),
+            "rollout-rolled-back",
+            f"revision {facts.service.revision} is back: {facts.rollout.reason}",
+        )
+    if facts.has_failed or facts.is_stalled:
+        reason = f"{facts.rollout.reason}; rolling back failed too: {facts.failure_reason()}"
+        return _moved(facts, phase=RolloutPhase.PAUSED, reason=reason), "rollout-paused", reason
+    return facts.service, "", ""
+
+
+_STEPS: dict[RolloutPhase, Callable[[_Facts], _Step]] = {
+    RolloutPhase.RELEASING: _releasing,
+    RolloutPhase.ROLLING: _rolling,
+    RolloutPhase.MONITORING: _monitoring,
+    RolloutPhase.ROLLING_BACK: _rolling_back,
+}
+
+
+def _failure(facts: _Facts) -> _Step | None:
+    """The step that a failure asks for, or None when there is none or it has been told already."""
+    stalled = facts.is_stalled and facts.rollout.phase is RolloutPhase.ROLLING
+    if not facts.has_failed and not stalled:
+        return None
+    if facts.update.failure_action != "continue":
+        return _fail(facts, facts.failure_reason())
+    if facts.rollout.reason:
+        return None
+    reason = f"{facts.failure_reason()}; goes on, as failure_action says"
+    return _moved(facts, reason=reason), "rollout-failed", reason
+
+
+def _fail(facts: _Facts, reason: str) -> _Step:
+    if facts.first or facts.update.failure_action != "rollback":
+        return _moved(facts, phase=RolloutPhase.PAUSED, reason=reason), "rollout-failed", reason
+    return turned_back(facts.service, facts.rollout, reason, facts.now), "rollout-failed", reason
+
+
+def _consequence(service: Service) -> list[str]:
+    told = {
+        RolloutPhase.ROLLING_BACK: ["rollout-rolling-back"],
+        RolloutPhase.PAUSED: ["rollout-paused"],
+    }
+    return told.get(service.rollout.phase, []) if service.rollout else []
+
+
+def turned_back(service: Service, rollout: Rollout, reason: str, now: float) -> Service:
+    """The record of a service whose rollout goes back to where it came from."""
+    back = replace(
+        rollout,
+        phase=RolloutPhase.ROLLING_BACK,
+        progressed_at=now,
+        replaced_at=None,
+        failed=(),
+        reason=reason,
+    )
+    return replace(service, revision=rollout.source, rollout=back)
+
+
+def _done(facts: _Facts) -> Service:
+    service, target = facts.service, facts.rollout.target
+    earlier = [n for n in service.history if n not in (target, service.stable)]
+    if service.stable is not None and service.stable != target:
+        earlier.append(service.stable)
+    finished = _moved(facts, phase=RolloutPhase.DONE)
+    return replace(finished, stable=target, history=tuple(earlier[-HISTORY_MAX:]))
+
+
+def _moved(facts: _Facts, **changes: object) -> Service:
+    return replace(facts.service, rollout=replace(facts.rollout, **changes))  # type: ignore[arg-type]
