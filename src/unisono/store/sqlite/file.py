@@ -149,8 +149,13 @@ class File:
         self._db.execute("DELETE FROM lease WHERE id = ?", (id,))
 
     def history(self, prefix: str, after: int, newest: int) -> Page:
-        """The next changes under ``prefix`` above ``after``, as many as one page holds, up to ``newest``."""
-        first, end, through = self._span(after, newest)
+        """
+        The next changes under ``prefix`` above ``after``, as many as one page holds.
+
+        They go up to the end, what the current transaction has appended included. ``newest`` is a
+        revision known to exist: compaction may have removed its row.
+        """
+        first, end, through = self._span(after, max(newest, self._last_revision()))
         low, high = prefix, prefix_end(prefix)
         rows = self._db.execute(
             "SELECT revision, key, created, lease, value FROM change"
@@ -327,6 +332,10 @@ class File:
         ).fetchone()
         through = newest if beyond is None else min(newest, max(beyond[0] - 1, after + 1))
         return first, self._first_row_above(through), through
+
+    def _last_revision(self) -> int:
+        row = self._db.execute("SELECT revision FROM change ORDER BY id DESC LIMIT 1").fetchone()
+        return 0 if row is None else int(row[0])
 
     def _first_row_above(self, revision: int) -> int:
         # Ids and revisions rise together, so halving finds the row without an index to write.

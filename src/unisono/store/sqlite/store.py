@@ -36,7 +36,7 @@ from unisono.store.base import (
 from unisono.store.sqlite.file import Contents, File
 from unisono.store.sqlite.leases import Leases
 from unisono.store.sqlite.mirror import Change, Head
-from unisono.store.sqlite.watching import Hub, Page, Watch
+from unisono.store.sqlite.watching import Feed, Hub, Watch
 from unisono.store.sqlite.writer import Ended, Job, Writer
 
 R = TypeVar("R")
@@ -149,7 +149,7 @@ class SqliteStore:
         limits.check_prefix(prefix)
         if after < 0:
             raise ValueError(f"a watch after revision {after}; the least is 0")
-        return Watch(self._hub, prefix, after, self._history)
+        return Watch(self._hub, prefix, after, self._read_on)
 
     async def grant(self, ttl: float) -> int:
         """A new lease; durable on return."""
@@ -249,12 +249,11 @@ class SqliteStore:
             self._hub.publish(outcome.revision, changes)
         return outcome
 
-    async def _history(self, prefix: str, after: int) -> Page:
-        self._check_open()
-        newest = self._mirror.revision
-        work = partial(File.history, prefix=prefix, after=after, newest=newest)
-        page: Page = await self._submit(_as_is, work=work)
-        return page
+    async def _read_on(self, feed: Feed) -> None:
+        """Give a watch the next page of the history."""
+        after, newest = feed.through, self._mirror.revision
+        work = partial(File.history, prefix=feed.prefix, after=after, newest=newest)
+        await self._submit(partial(self._hub.extend, feed, after), work=work)
 
     async def _scan_back(self, prefix: str, revision: int) -> Snapshot:
         """The entries now, with what was changed since ``revision`` taken back."""

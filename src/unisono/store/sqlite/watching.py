@@ -3,7 +3,8 @@ Watches: each is fed from the history until it has caught up, then live, without
 
 The Hub knows who watches what and feeds them each commit, in order; a Watch is what a caller iterates.
 Both live on the event loop, so that "have I caught up?" and "feed me from now on" are one step. Reading
-the history is the store's: it is handed in as a function.
+the history is the store's: it is handed in as a function. A page of history goes up to the end of the batch
+in which it is read, and is taken over with that batch: so a watch catches up however fast others write.
 """
 
 from __future__ import annotations
@@ -21,13 +22,10 @@ FEED_BYTES_MAX = 16 * 1024 * 1024
 
 
 class Page(NamedTuple):
-    """A piece of history: all batches under the prefix above ``after`` and up to ``through``."""
+    """A piece of history: all batches under a prefix above some revision and up to ``through``."""
 
     batches: Sequence[Batch]
     through: int
-
-
-ReadHistory = Callable[[str, int], Awaitable[Page]]  # prefix, after
 
 
 class Feed:
@@ -99,7 +97,7 @@ class Hub:
         self._open.discard(feed)
         self._leave(feed)
 
-    def join_if_caught_up(self, feed: Feed) -> bool:
+    def join(self, feed: Feed) -> bool:
         """
         Feed it from now on, if it lacks nothing that was published.
 
@@ -116,6 +114,16 @@ class Hub:
         self._groups[feed.prefix].add(feed)
         feed.live = True
         return True
+
+    def extend(self, feed: Feed, after: int, page: Page) -> None:
+        """Give it a page of what comes after ``after``; if that was all, feed it from now on."""
+        if feed not in self._open or feed.through != after:
+            return  # closed meanwhile, or the step that asked was cancelled and another has asked again
+        for batch in page.batches:
+            feed.add(batch, 0)
+        feed.through = page.through
+        if feed.through >= self.revision:
+            self.join(feed)
 
     def publish(self, revision: int, changes: Iterable[Change]) -> None:
         """Feed one transaction's changes to all who watch one of its keys."""
@@ -176,11 +184,12 @@ class Watch:
     """
     An endless iterator over batches; ends when the store is closed. Made by the store.
 
+    ``read`` asks the history for what a feed lacks, and returns when :meth:`Hub.extend` was given it.
     Only one task at a time may iterate it. Dropping the last reference lets go of it, and so does
     :meth:`aclose`.
     """
 
-    def __init__(self, hub: Hub, prefix: str, after: int, read: ReadHistory) -> None:
+    def __init__(self, hub: Hub, prefix: str, after: int, read: Callable[[Feed], Awaitable[None]]) -> None:
         self._hub = hub
         self._read = read
         self._feed = Feed(prefix, after)
@@ -217,15 +226,6 @@ class Watch:
                 raise StopAsyncIteration
             if feed.live:
                 await feed.changed()
-            elif not self._hub.join_if_caught_up(feed):
-                await self._read_on()
+            elif not self._hub.join(feed):
+                await self._read(feed)
         return feed.take()
-
-    async def _read_on(self) -> None:
-        # Nothing feeds it meanwhile. Cancelled, it stands where it stood.
-        page = await self._read(self._feed.prefix, self._feed.through)
-        if self._closed:
-            return
-        for batch in page.batches:
-            self._feed.add(batch, 0)
-        self._feed.through = page.through

@@ -1,0 +1,296 @@
+"""The store on SQLite: the conformance suite, and what only this engine does with its file."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sqlite3
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.store.conformance import Conformance, keys, put, take, write
+
+from unisono.store.base import Batch, Broken, Compacted, Delete
+from unisono.store.sqlite import SqliteStore
+
+
+class Clock:
+    """Time as a value."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class SqliteHarness:
+    """A store in a file, on a clock that the test moves."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.clock = Clock()
+        self.store: SqliteStore
+
+    async def open(self) -> SqliteStore:
+        self.store = await SqliteStore.open(self.path, clock=self.clock)
+        return self.store
+
+    async def reopen(self) -> SqliteStore:
+        await self.store.close()
+        return await self.open()
+
+    async def pass_time(self, seconds: float) -> None:
+        self.clock.now += seconds
+        self.store._expire()  # what the timer does; that it does so has a test with the real clock
+
+
+async def collect(watch: AsyncIterator[Batch], revisions: list[int]) -> None:
+    async for batch in watch:
+        revisions.append(batch.revision)
+
+
+@pytest.fixture
+async def harness(tmp_path: Path) -> AsyncIterator[SqliteHarness]:
+    harness = SqliteHarness(tmp_path / "store.db")
+    await harness.open()
+    yield harness
+    await harness.store.close()
+
+
+class TestSqlite(Conformance):
+    """Every claim of the suite."""
+
+
+class TestLeases:
+    """Time, which the suite can't see through."""
+
+    async def test_the_timer_ends_a_lease_by_the_real_clock(self, tmp_path: Path) -> None:
+        """Nobody touches the store, and still the key of an ended lease goes."""
+        store = await SqliteStore.open(tmp_path / "store.db")
+        long = await store.grant(3600.0)
+        short = await store.grant(0.05)
+        await write(store, put("long", lease=long))
+        revision = await write(store, put("short", lease=short))
+
+        (batch,) = await take(store.watch("", after=revision), 1)
+
+        assert [(event.key, event.entry) for event in batch.events] == [("short", None)]
+        await store.close()
+
+    async def test_a_lease_has_its_full_time_anew_after_reopening(self, harness: SqliteHarness) -> None:
+        """However long the store was away, the holder has the whole time to come back."""
+        lease = await harness.store.grant(10.0)
+        await write(harness.store, put("k", lease=lease))
+        await harness.pass_time(9.0)
+        await harness.store.close()
+        harness.clock.now += 3600.0
+
+        store = await harness.open()
+        await harness.pass_time(9.0)
+        await store.keep_alive(lease)
+
+        assert await store.get("k") is not None
+
+    async def test_keeping_alive_writes_nothing(self, harness: SqliteHarness) -> None:
+        """A heartbeat costs no disk: the log does not grow."""
+        lease = await harness.store.grant(10.0)
+        log = harness.path.with_name("store.db-wal")
+        before = log.stat().st_size
+        for _ in range(100):
+            await harness.store.keep_alive(lease)
+
+        await harness.store.revoke(12345)  # an answer from the store, behind which all is done
+        assert log.stat().st_size == before
+
+
+class TestRetention:
+    """The store compacts itself."""
+
+    async def test_old_revisions_go_by_themselves(self, tmp_path: Path) -> None:
+        """At least the last revisions asked for are kept, and soon not many more."""
+        store = await SqliteStore.open(tmp_path / "store.db", keep_revisions=100)
+        for n in range(20):
+            revision = (await asyncio.gather(*(write(store, put(f"k{m % 3}")) for m in range(50))))[-1]
+            await store.scan("", revision=revision - min(99, 50 * n))
+        await store.compact(0)  # behind whatever compacts in the background
+
+        with pytest.raises(Compacted) as error:
+            await store.scan("", revision=revision - 500)
+        assert revision - 200 < error.value.revision <= revision - 100
+        await store.close()
+
+    async def test_the_file_stops_growing(self, tmp_path: Path) -> None:
+        """Overwriting the same keys for ever takes a bounded file."""
+        path = tmp_path / "store.db"
+        store = await SqliteStore.open(path, keep_revisions=50)
+        sizes = []
+        for n in range(1500):
+            await write(store, put(f"k{n % 5}", os.urandom(4000)), put("counter", b"%d" % n))
+            if n % 500 == 499:
+                await store.close()
+                sizes.append(path.stat().st_size)
+                store = await SqliteStore.open(path, keep_revisions=50)
+
+        assert sizes[-1] < 2 * 1024 * 1024  # 6 MB were written
+        assert sizes[-1] <= sizes[0] * 1.5
+        await store.close()
+
+    async def test_compaction_goes_on_after_a_crash(self, harness: SqliteHarness) -> None:
+        """What was marked as compacted but not yet deleted is deleted by the next compaction."""
+        for n in range(20):
+            revision = await write(harness.store, put("k", b"%d" % n))
+        await harness.store.close()
+        with sqlite3.connect(harness.path) as db:
+            db.execute("UPDATE mark SET compacted = ?", (revision,))
+        db.close()
+
+        store = await harness.open()
+        with pytest.raises(Compacted):
+            await store.scan("", revision=revision - 1)
+        await store.compact(revision)
+        await store.close()
+
+        with sqlite3.connect(harness.path) as db:
+            assert db.execute("SELECT count(*) FROM change").fetchone() == (1,)
+        db.close()
+
+    async def test_compaction_in_the_middle_of_a_watch(self, harness: SqliteHarness) -> None:
+        """A watch that reads the past when it is compacted gives what it has, then says so."""
+        store = harness.store
+        big = b"x" * 1_000_000
+        start = await write(store, put("a"))
+        for _ in range(12):
+            revision = await write(store, put("big", big))
+        watch = store.watch("big", after=start)
+        (first,) = await take(watch, 1)
+        await store.compact(revision)
+
+        seen = [first.revision]
+        with pytest.raises(Compacted):
+            await collect(watch, seen)
+
+        assert seen == list(range(start + 1, start + 1 + len(seen)))
+        assert len(seen) < 12
+
+    async def test_the_past_in_many_pages(self, harness: SqliteHarness) -> None:
+        """More history than one page holds, revisions larger than a page among it, is read whole."""
+        store = harness.store
+        start = await write(store, put("first"))
+        for n in range(5):
+            await write(store, *(put(f"k{n}/{m:04}") for m in range(1000)))
+        then = await store.scan("")
+        await write(store, Delete(key="k", prefix=True))
+        last = await write(store, put("last"))
+
+        batches = await take(store.watch("", after=start), 7)
+
+        assert [len(batch.events) for batch in batches] == [1000] * 5 + [5000, 1]
+        assert batches[-1].revision == last
+        assert (await store.scan("", revision=then.revision)) == then
+        assert keys((await store.scan("", revision=start)).entries) == ["first"]
+
+
+class TestFile:
+    """What is found when a file is opened."""
+
+    async def test_only_its_owner_may_read_it(self, harness: SqliteHarness) -> None:
+        """The file and its log may hold secrets."""
+        modes = {path.name: path.stat().st_mode & 0o777 for path in harness.path.parent.iterdir()}
+        assert modes == {"store.db": 0o600, "store.db-wal": 0o600}
+
+    async def test_a_second_one_is_kept_out(self, harness: SqliteHarness) -> None:
+        """A file in use is refused, in this process and in another, and its holder goes on."""
+        with pytest.raises(Broken, match=r"store\.db is in use by another process"):
+            await SqliteStore.open(harness.path)
+        script = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute('SELECT * FROM mark')"
+        other = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", script, harness.path, stderr=asyncio.subprocess.PIPE
+        )
+        _, complaint = await other.communicate()
+
+        assert b"database is locked" in complaint
+        assert await write(harness.store, put("a")) == 1
+
+    async def test_a_newer_format_is_refused(self, harness: SqliteHarness) -> None:
+        """A file of a newer version names both versions, and is left as it is."""
+        await harness.store.close()
+        with sqlite3.connect(harness.path) as db:
+            db.execute("PRAGMA user_version = 7")
+        db.close()
+        before = harness.path.read_bytes()
+
+        with pytest.raises(Broken, match="has format 7, this version of unisono knows formats up to 1"):
+            await harness.open()
+
+        assert harness.path.read_bytes() == before
+
+    async def test_another_programs_database_is_refused(self, tmp_path: Path) -> None:
+        """A database that is not a store is left as it is."""
+        path = tmp_path / "other.db"
+        with sqlite3.connect(path) as db:
+            db.execute("CREATE TABLE t (x)")
+        db.close()
+        before = path.read_bytes()
+
+        with pytest.raises(Broken, match="not a unisono store"):
+            await SqliteStore.open(path)
+
+        assert path.read_bytes() == before
+
+    async def test_no_database_is_refused(self, tmp_path: Path) -> None:
+        """Some other file is called damaged, and is left as it is."""
+        path = tmp_path / "store.db"
+        path.write_text("services:\n" * 1000)
+
+        with pytest.raises(Broken, match=r"store\.db is damaged .*restore a copy"):
+            await SqliteStore.open(path)
+
+        assert path.read_text() == "services:\n" * 1000
+
+    @pytest.mark.parametrize("path", ["missing/store.db", "."])
+    async def test_what_cannot_be_opened_is_named(self, tmp_path: Path, path: str) -> None:
+        """A folder that does not exist, or a folder as the file, is one clear error."""
+        with pytest.raises(Broken, match=r"can't be opened"):
+            await SqliteStore.open(tmp_path / path)
+
+    @pytest.mark.parametrize("seed", range(12))
+    async def test_damage_is_found_or_harmless(self, harness: SqliteHarness, seed: int) -> None:
+        """With bytes of the file overwritten it is either refused, or everything is as it was."""
+        chance = random.Random(seed)
+        for n in range(200):
+            await write(harness.store, put(f"key/{n:03}", chance.randbytes(300)))
+        before = await harness.store.scan("")
+        await harness.store.close()
+        content = bytearray(harness.path.read_bytes())
+        at = chance.randrange(100, len(content) - 64)
+        content[at : at + 64] = chance.randbytes(64)
+        harness.path.write_bytes(content)
+
+        try:
+            found = await (await harness.open()).scan("")
+        except Broken as error:
+            found = str(error)
+
+        assert found == before or "damaged" in str(found)
+
+    async def test_a_changed_value_is_found(self, harness: SqliteHarness) -> None:
+        """One flipped bit in a value, which SQLite itself would not notice, is damage."""
+        await write(harness.store, put("k", b"precious"))
+        await harness.store.close()
+        harness.path.write_bytes(harness.path.read_bytes().replace(b"precious", b"preciout"))
+
+        with pytest.raises(Broken, match=r"damaged \(the checksum of change 1 is wrong\)"):
+            await harness.open()
+
+    async def test_a_cut_file_is_damaged(self, harness: SqliteHarness) -> None:
+        """A file that lost its end is refused."""
+        await write(harness.store, put("k", os.urandom(50_000)))
+        await harness.store.close()
+        harness.path.write_bytes(harness.path.read_bytes()[:20_000])
+
+        with pytest.raises(Broken, match="damaged"):
+            await harness.open()
