@@ -34,7 +34,6 @@ class Group:
     folders: tuple[Path, ...] = ()
     data_limit: int | None = None
     warning: str = ""
-    oom_kills_before: int = 0
 
     @property
     def procs(self) -> list[Path]:
@@ -42,8 +41,8 @@ class Group:
         return [folder / "cgroup.procs" for folder in self.folders]
 
     def oom_killed(self) -> bool:
-        """Whether the kernel has killed in this group for want of memory since it was set up."""
-        return _oom_kills(self.folders) > self.oom_kills_before
+        """Whether the kernel has killed in this group for want of memory."""
+        return _oom_kills(self.folders) > 0
 
     def limit_data(self, pid: int) -> None:
         """Set the resource limit that takes the place of a group, if one does."""
@@ -101,7 +100,7 @@ class Cgroups:
 
     def set_up(self, name: str, limits: Resources) -> Group:
         """
-        Make groups called ``name`` that hold an instance to its limits; they may be there already.
+        Make groups called ``name`` that hold an instance to its limits.
 
         Never fails: what can't be granted is in the group's ``warning``.
         """
@@ -124,13 +123,20 @@ class Cgroups:
                     "this machine lets the node make no cpu control group"
                 )
         chosen = tuple(dict.fromkeys(folders))
-        return Group(chosen, data_limit, "; ".join(warnings), _oom_kills(chosen))
+        return Group(chosen, data_limit, "; ".join(warnings))
 
-    def find(self, name: str, limits: Resources) -> Group:
+    def find(self, name: str) -> Group:
         """The groups of this name that are there already, for an instance that was found running."""
         found = (parent / name for parents in self.parents.values() for parent in parents)
         folders = tuple(dict.fromkeys(folder for folder in found if folder.is_dir()))
-        return Group(folders, oom_kills_before=_oom_kills(folders)) if limits != Resources() else Group()
+        return Group(folders)
+
+    def remove_empty(self, prefix: str) -> None:
+        """Remove all groups whose names begin so and that hold no process."""
+        for parent in {parent for parents in self.parents.values() for parent in parents}:
+            for folder in parent.glob(f"{prefix}*"):
+                with suppress(OSError):  # it holds processes
+                    folder.rmdir()
 
     def _group(self, controller: str, name: str) -> Path | None:
         for parent in self.parents.get(controller, ()):

@@ -15,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -177,14 +178,23 @@ class NodeLock:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StateFolderError(f"can't open {path}: {error.strerror}") from error
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        if not self._take():
             written = os.pread(self._fd, 32, 0).strip()
             os.close(self._fd)
-            raise FolderInUse(folder.path, int(written) if written.isdigit() else None) from error
+            raise FolderInUse(folder.path, int(written) if written.isdigit() else None)
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    def _take(self) -> bool:
+        # The log process looks now and then whether a node lives, by holding this lock for a moment.
+        for _ in range(5):
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                time.sleep(0.02)
+            else:
+                return True
+        return False
 
     def release(self) -> None:
         """Let go; a second call does nothing."""

@@ -10,7 +10,6 @@ Sources: proc(5), pidfd_open(2), waitid(2), setsid(2).
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import signal
 from collections.abc import Iterable, Iterator
@@ -147,10 +146,8 @@ class Handle:
         """The exit code after the end, negative for a signal; ``None`` if it is not our child."""
         try:
             result = os.waitid(os.P_PIDFD, self._fd, os.WEXITED | os.WNOHANG)
-        except OSError as error:
-            if error.errno in (errno.ECHILD, errno.EBADF):
-                return None
-            raise
+        except ChildProcessError:
+            return None
         if result is None:
             return None
         return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status

@@ -98,6 +98,9 @@ class Driver(Protocol):
         the instance left behind is killed.
         """
 
+    def clean(self) -> None:
+        """Remove what earlier runs left on the machine; called once, when all that runs is adopted."""
+
     def address(self, running: Running, host: str) -> str | None:
         """Where the instance answers, as "host:port"; ``None`` if it has no port."""
 
