@@ -143,11 +143,25 @@ async def undermine(path: Path) -> None:
     done = await asyncio.gather(
         *(store.transact(success=[ghost]) for ghost in ghosts),
         store.transact(compares=[seen], success=[Put(key="saw-a-ghost", value=b"")]),
+        store.transact(compares=[seen]),
         return_exceptions=True,
     )
     say([type(error).__name__ for error in done])
     outcome = await store.transact(compares=[seen], failure=[Put(key="count", value=b"2")])
     say([outcome.succeeded, outcome.revision, [entry.key for entry in (await store.scan("")).entries]])
+    await store.close()
+
+
+async def flood(path: Path) -> None:
+    """More at once than may wait; there is no room on the disk either, so that it ends soon."""
+    store = await SqliteStore.open(path)
+    limit_files(1_000_000)
+    value = b"x" * (MAX_VALUE_BYTES - 1000)
+    puts = [Put(key=f"k{n}", value=value) for n in range(8)]
+    done = await asyncio.gather(*(store.transact(success=puts) for _ in range(40)), return_exceptions=True)
+    say([str(error) for error in done])
+    limit_files()
+    say((await store.transact(success=[Put(key="k", value=b"")])).revision)
     await store.close()
 
 

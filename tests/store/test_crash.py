@@ -218,14 +218,25 @@ async def test_a_full_disk_changes_nothing(tmp_path: Path, faults: Path, how: st
 
 
 async def test_what_was_decided_on_a_failed_change_fails(tmp_path: Path) -> None:
-    """A transaction that saw another which then failed is not done, though there would be room for it."""
+    """Who saw a transaction that then failed fails too: neither written, nor told what it saw."""
     path = tmp_path / "store.db"
     with child("undermine", path) as process:
         errors, after = said(process)
 
     assert set(errors[:16]) == {"Broken"}
-    assert errors[-1] == "NotDone"
+    assert errors[-2:] == ["NotDone", "NotDone"]
     assert after == [False, 2, ["count"]]
     store = await SqliteStore.open(path)
     assert (await store.scan("")).revision == 2
     await store.close()
+
+
+def test_what_waits_is_limited(tmp_path: Path) -> None:
+    """Beyond a limit of bytes that wait to be written, a transaction is refused; later there is room again."""
+    with child("flood", tmp_path / "store.db") as process:
+        errors, revision = said(process)
+
+    refused = [error for error in errors if "wait to be written already: try again later" in error]
+    assert refused == errors[-len(refused) :]
+    assert 5 <= len(refused) <= 15
+    assert revision == 1

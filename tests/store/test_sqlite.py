@@ -176,6 +176,21 @@ class TestRetention:
         assert seen == list(range(start + 1, start + 1 + len(seen)))
         assert len(seen) < 12
 
+    async def test_cancelling_a_read_of_the_past(self, harness: SqliteHarness) -> None:
+        """A step given up while its page is read, and asked again at once, repeats nothing."""
+        start = await write(harness.store, put("k"))
+        revisions = [await write(harness.store, put("k")) for _ in range(5)]
+        watch = harness.store.watch("k", after=start)
+        for _ in range(3):
+            step = asyncio.create_task(take(watch, 1))
+            await asyncio.sleep(0)
+            step.cancel()
+            await asyncio.sleep(0)
+
+        assert [batch.revision for batch in await take(watch, 5)] == revisions
+        revision = await write(harness.store, put("k"))
+        assert [batch.revision for batch in await take(watch, 1)] == [revision]
+
     async def test_the_past_in_many_pages(self, harness: SqliteHarness) -> None:
         """More history than one page holds, revisions larger than a page among it, is read whole."""
         store = harness.store
