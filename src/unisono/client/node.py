@@ -2,15 +2,8 @@
 A node's HTTP API as methods: one connection per call, over the node's Unix socket or TCP.
 
 Only the standard library is used, so that importing this costs next to nothing; the shapes of the
-answers are in :mod:`unisono.client.views`. Nothing is tried again here: the errors say whether that
-would be safe.
-
-Errors, sorted by what the caller does next::
-
-    NodeError
-    ├── NotRunning   nothing happened, no node answers: start one, or name the right state folder
-    ├── Refused      nothing happened, and will not: change the request (``status``, ``problem``)
-    └── MaybeDone    the connection broke after the request was sent: look before trying again
+answers are in :mod:`unisono.client.views`. Nothing is tried again here: the errors
+(:mod:`unisono.client.errors`) say whether that would be safe.
 """
 
 from __future__ import annotations
@@ -23,6 +16,7 @@ from os import PathLike, fspath
 from typing import Any, cast
 from urllib.parse import quote, urlencode
 
+from unisono.client.errors import MaybeDone, NodeError, NotRunning, Refused
 from unisono.client.views import (
     ApplicationSummary,
     ApplicationView,
@@ -36,31 +30,6 @@ from unisono.client.views import (
 )
 
 DEFAULT_TIMEOUT = 30.0
-
-
-class NodeError(Exception):
-    """Root of all errors of this client."""
-
-
-class NotRunning(NodeError):
-    """No node answers there; nothing was done."""
-
-
-class MaybeDone(NodeError):
-    """The connection broke after the request was sent: it may have been done."""
-
-
-class Refused(NodeError):
-    """
-    The node said no, and nothing was changed.
-
-    ``status`` is the HTTP status, ``problem`` the whole problem document (RFC 9457).
-    """
-
-    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
-        self.status = status
-        self.problem = dict(problem)
-        super().__init__(str(problem.get("detail") or problem.get("title") or f"HTTP status {status}"))
 
 
 class NodeClient:

@@ -141,22 +141,31 @@ class GatewayView(TypedDict):
     connections: int | None
 
 
+class DifferenceView(TypedDict):
+    """One field of a service, such as "healthcheck.path", before and after."""
+
+    field: str
+    before: Any
+    after: Any
+
+
 class ChangeView(TypedDict):
-    """One difference between what is wanted and what runs."""
+    """What happens to one service, and why."""
 
     service: str
-    kind: str  # what happens to the service: "add", "replace", "update", "remove", "none"
-    details: list[str]
+    kind: Literal["create", "roll", "update", "remove", "unchanged"]
+    differences: list[DifferenceView]
+    revision: int | None  # the one that should run afterwards
+    replicas: int | None
 
 
 class PlanView(TypedDict):
-    """What applying a file does, or has done."""
+    """What applying a file would do, or has done."""
 
     application: str
-    created: bool
-    changes: list[ChangeView]
+    created: bool  # there was no such application before
     applied: bool
-    store_revision: int
+    changes: list[ChangeView]
 
 
 class EventView(TypedDict):
@@ -175,7 +184,7 @@ class EventView(TypedDict):
 class LogLine(TypedDict):
     """One line that an instance wrote."""
 
-    at: float
+    at: str  # RFC 3339 in UTC with milliseconds, so that text order is time order
     service: str
     instance: str
     stream: str  # "stdout" or "stderr"

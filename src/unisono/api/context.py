@@ -1,0 +1,95 @@
+"""
+What the API's handlers work with: the store, its mirror, and what the node says of itself.
+
+The composition root (:mod:`unisono.daemon`) makes one Context; nothing here starts or owns anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+from pydantic import TypeAdapter
+from starlette.responses import Response
+
+from unisono.api.mirror import Mirror
+from unisono.api.views import Load
+from unisono.control.plan import AllocatePort
+from unisono.store.base import Store
+
+MEASURE_TIMEOUT = 0.5  # seconds: figures are an extra, an answer does not wait for them
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeFacts:
+    """What does not change while a node runs."""
+
+    id: str
+    host: str
+    version: str
+    pid: int
+    started_at: float
+    state_folder: Path
+    listen: str
+    api: str | None
+    ends_when_empty: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """
+    Everything a handler needs.
+
+    ``measure`` asks the gateway for its figures; ``stop`` begins the node's end, which ``stopping``
+    tells to streams, so that they end.
+    """
+
+    store: Store
+    mirror: Mirror
+    facts: NodeFacts
+    logs: Path
+    measure: Callable[[], Awaitable[Mapping[str, Any]]]
+    allocate_port: AllocatePort
+    stop: Callable[[], None]
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def measurements(self) -> Mapping[str, Any]:
+        """The gateway's figures; empty if it does not answer at once."""
+        try:
+            async with asyncio.timeout(MEASURE_TIMEOUT):
+                return await self.measure()
+        except (OSError, TimeoutError, ValueError):
+            return {}
+
+    async def load(self) -> Load:
+        """The gateway's figures of services."""
+        return Load(services=(await self.measurements()).get("services", {}))
+
+
+def _context(request: Request) -> Context:
+    context: Context = request.app.state.context
+    return context
+
+
+Here = Annotated[Context, Depends(_context)]
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def encode(view: Any) -> bytes:
+    """A view as JSON on one line."""
+    kind: Hashable = type(view)
+    return _adapter(kind).dump_json(view)
+
+
+def answer(view: object) -> Response:
+    """A view as an answer. It was made by us, so it is not checked against its schema once more."""
+    return Response(encode(view), media_type="application/json")

@@ -1,0 +1,135 @@
+"""Endpoints that tell what was: events of the node, and what instances wrote."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from http import HTTPStatus
+from itertools import groupby
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query
+from starlette.responses import StreamingResponse
+
+from unisono.api import streams
+from unisono.api.applications import look
+from unisono.api.context import Context, Here, encode
+from unisono.api.problems import Problem
+from unisono.control.errors import nearest
+from unisono.control.records import Happening, decode
+from unisono.node.logs import LogLine, LogQuery, follow_logs, read_logs
+from unisono.store.base import Entry
+
+router = APIRouter(prefix="/v1", tags=["history"])
+
+_EVENTS = "event/"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventView:
+    """One happening; ``id`` is the store's revision, from where a stream can be taken up again."""
+
+    id: int
+    at: float
+    kind: str
+    application: str
+    service: str
+    instance: str
+    message: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogLineView:
+    """One line that an instance wrote; ``at`` is RFC 3339 in UTC."""
+
+    at: str
+    service: str
+    instance: str
+    stream: str
+    text: str
+
+
+@router.get("/events", response_class=StreamingResponse)
+async def events(
+    here: Here,
+    after: Annotated[int, Query(ge=0, description="Only what came after the event of this id.")] = 0,
+    follow: Annotated[bool, Query(description="Go on with what happens from now on.")] = False,
+    application: Annotated[str | None, Query(description="Only events of this application.")] = None,
+    last_event_id: Annotated[int | None, Header(description="As `after`, for browsers.")] = None,
+) -> StreamingResponse:
+    """Server-sent events, oldest first, without gap or repeat: what happened on this node."""
+    source = _events(here, last_event_id if last_event_id is not None else after, follow, application)
+    return streams.server_sent(source, here.stopping)
+
+
+@router.get("/applications/{application}/logs", response_class=StreamingResponse)
+async def logs(
+    here: Here,
+    application: str,
+    *,
+    service: Annotated[list[str] | None, Query(description="Only these; all when none is named.")] = None,
+    instance: Annotated[str | None, Query(description="Only this one.")] = None,
+    tail: Annotated[
+        int | None, Query(ge=0, description="The last lines of each service named, else of all together.")
+    ] = None,
+    since: Annotated[float | None, Query(description="Only lines from then on, in epoch seconds.")] = None,
+    follow: Annotated[bool, Query(description="Go on with what is written from now on.")] = False,
+) -> StreamingResponse:
+    """Lines of JSON, oldest first: what the instances wrote, those that are gone included."""
+    names = [view.name for view in (await look(here, application)).services]
+    for name in service or ():
+        if name not in names:
+            raise Problem(HTTPStatus.NOT_FOUND, f"{application} has no service {name}{nearest(name, names)}")
+    moment = None if since is None else datetime.fromtimestamp(since, UTC)
+    queries = [
+        LogQuery(application=application, service=name, instance=instance, since=moment)
+        for name in (service or (None,))
+    ]
+    source = _followed(here, queries, tail) if follow else _read(here, queries, tail)
+    return streams.lines(source, here.stopping)
+
+
+async def _events(here: Context, after: int, follow: bool, application: str | None) -> AsyncIterator[bytes]:
+    stored = await here.store.scan(_EVENTS)
+    # Keys go by the time at which something happened, ids by the order in which it was written down.
+    kept = sorted((e for e in stored.entries if e.modified > after), key=lambda entry: entry.modified)
+    for _, entries in groupby(kept, key=lambda entry: entry.modified):
+        yield _told(list(entries), application)
+    if not follow:
+        return
+    async for batch in here.store.watch(_EVENTS, after=max(stored.revision, after)):
+        yield _told([change.entry for change in batch.events if change.entry is not None], application)
+
+
+def _told(entries: list[Entry], application: str | None) -> bytes:
+    """
+    The events of one revision, those of other applications left out.
+
+    Only the last bears the id: whoever was cut off in the middle gets all of them again.
+    """
+    views = [EventView(id=entry.modified, **asdict(decode(Happening, entry.value))) for entry in entries]
+    wanted = [view for view in views if application in (None, view.application)]
+    return b"".join(
+        streams.event(encode(view), id=view.id if view is wanted[-1] else None) for view in wanted
+    )
+
+
+async def _followed(here: Context, queries: list[LogQuery], tail: int | None) -> AsyncIterator[bytes]:
+    async for group in streams.merged([follow_logs(here.logs, query, tail) for query in queries]):
+        yield b"".join(map(_line, group))
+
+
+async def _read(here: Context, queries: list[LogQuery], tail: int | None) -> AsyncIterator[bytes]:
+    found = [line for query in queries for line in await asyncio.to_thread(read_logs, here.logs, query, tail)]
+    for line in sorted(found, key=lambda line: line.at):
+        yield _line(line)
+
+
+def _line(line: LogLine) -> bytes:
+    view = LogLineView(
+        at=line.at, service=line.service, instance=line.instance, stream=line.stream, text=line.text
+    )
+    return encode(view) + b"\n"

@@ -1,0 +1,66 @@
+"""
+All records in memory, kept current by one watch: what the API answers questions from.
+
+A question first asks the store for its revision and waits until the mirror has reached it, so an
+answer never lags behind a change that was acknowledged before. The records themselves are grouped by
+:class:`unisono.control.snapshot.Snapshot`; what a user sees of them is made in :mod:`unisono.api.views`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from unisono.control.records import LEADER_KEY
+from unisono.control.snapshot import Snapshot
+from unisono.store.base import Compacted, Store
+
+_MERGE = 0.05  # seconds: changes closer together than this are shown as one
+
+
+class Mirror:
+    """Follows the store while :meth:`run` runs."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._snapshot = Snapshot()
+        self._moved = asyncio.Condition()
+        self._started = asyncio.Event()
+
+    async def run(self) -> None:
+        """Follow the store until cancelled; returns only when the store was closed."""
+        while True:
+            stored = await self._store.scan("")
+            await self._move(Snapshot.of(stored))
+            self._started.set()
+            try:
+                async for batch in self._store.watch("", after=stored.revision):
+                    await self._move(self._snapshot.after((batch,)))
+            except Compacted:
+                continue  # too far behind: read everything anew
+            return
+
+    async def now(self) -> Snapshot:
+        """All records, with everything in it that was acknowledged before this call."""
+        await self._started.wait()
+        revision = (await self._store.scan(LEADER_KEY)).revision
+        return await self.reached(revision)
+
+    async def reached(self, revision: int) -> Snapshot:
+        """All records, once the mirror stands at ``revision`` or later."""
+        async with self._moved:
+            await self._moved.wait_for(lambda: self._snapshot.revision >= revision)
+            return self._snapshot
+
+    async def changes(self) -> AsyncIterator[Snapshot]:
+        """All records now, and again after each change; changes close together come as one."""
+        snapshot = await self.now()
+        while True:
+            yield snapshot
+            await asyncio.sleep(_MERGE)
+            snapshot = await self.reached(snapshot.revision + 1)
+
+    async def _move(self, snapshot: Snapshot) -> None:
+        async with self._moved:
+            self._snapshot = snapshot
+            self._moved.notify_all()

@@ -1,0 +1,146 @@
+"""
+What can be known before anything is written: that commands can be started and ports can be had.
+
+An application that fails here would be accepted and then never get ready; saying so at once, with every
+fault by name, is kinder. What depends on other applications is :mod:`unisono.control.addresses`'.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+
+from unisono.api.problems import Problem
+from unisono.control.snapshot import Snapshot
+from unisono.node.drivers.base import CannotStart
+from unisono.node.drivers.process import check_startable
+from unisono.node.listening import NetlinkRefused, SocketTable
+from unisono.spec.model import ApplicationSpec
+
+_ANY = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound
+
+
+@dataclass(frozen=True)
+class _Fault:
+    field: str
+    detail: str
+    status: HTTPStatus
+
+
+async def check(spec: ApplicationSpec, known: Snapshot, listen: str) -> None:
+    """
+    Look for all that would keep ``spec`` from running on this machine; ``listen`` is the public address.
+
+    Raises:
+        Problem: 422 if something is wrong with the file, 409 if a port is in use; names every fault.
+    """
+    # In a thread: a PATH on a slow disk must not hold up the node.
+    faults = await asyncio.to_thread(lambda: [*_commands(spec), *_ports(spec, known, listen)])
+    if not faults:
+        return
+    wrong = any(fault.status is HTTPStatus.UNPROCESSABLE_ENTITY for fault in faults)
+    raise Problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY if wrong else HTTPStatus.CONFLICT,
+        f"{faults[0].field}: {faults[0].detail}",
+        errors=[{"field": fault.field, "detail": fault.detail} for fault in faults],
+    )
+
+
+def bind_failure(host: str, port: int) -> str:
+    """Why the gateway could not listen there, with the program that does if it can be found; else empty."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        holder = _holder(port)
+        shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        if holder:
+            return f"port {port} is in use by {holder}; stop it, or choose another port"
+        return f"can't listen at {shown}: {error.strerror}"
+    return ""
+
+
+def _commands(spec: ApplicationSpec) -> Iterator[_Fault]:
+    for name, service in spec.services.items():
+        try:
+            check_startable(service)
+        except CannotStart as error:
+            detail = str(error).removeprefix("cannot start: ")
+            yield _Fault(f"services.{name}", detail, HTTPStatus.UNPROCESSABLE_ENTITY)
+
+
+def _ports(spec: ApplicationSpec, known: Snapshot, listen: str) -> Iterator[_Fault]:
+    published = _published(known)
+    own = _instance_ports(known)
+    for name, service in spec.services.items():
+        for port in service.ports:
+            address = f"{port.host_ip}:{port.port}"
+            if address in published or address == listen:
+                continue  # the gateway listens there already, or will
+            rival = next((one for one in (listen, *published) if _overlaps(one, port.host_ip, port.port)), "")
+            reason = f"overlaps with {rival}, where the gateway answers" if rival else ""
+            reason = reason or bind_failure(port.host_ip, port.port)
+            if reason:
+                yield _Fault(f"services.{name}.ports", reason, HTTPStatus.CONFLICT)
+        if service.port is not None and service.port not in own:
+            reason = bind_failure("0.0.0.0", service.port)  # noqa: S104 - bound for a moment only
+            if reason:
+                yield _Fault(f"services.{name}.port", reason, HTTPStatus.CONFLICT)
+
+
+def _published(known: Snapshot) -> set[str]:
+    """Addresses at which the gateway answers for services that it knows."""
+    specs = (view.current_spec for view in known.services.values())
+    return {f"{port.host_ip}:{port.port}" for spec in specs if spec for port in spec.ports}
+
+
+def _instance_ports(known: Snapshot) -> set[int | None]:
+    return {member.status.port for view in known.services.values() for member in view.members}
+
+
+def _overlaps(address: str, host: str, port: int) -> bool:
+    other_host, _, other_port = address.rpartition(":")
+    if other_port != str(port):
+        return False
+    return host in _ANY or other_host.strip("[]") in _ANY
+
+
+def _holder(port: int) -> str:
+    """Who listens on a port, as "python3 (pid 4711)"; empty if this machine does not tell."""
+    try:
+        table = SocketTable()
+    except NetlinkRefused:
+        return ""
+    try:
+        inodes = {listener.inode for listener in table.listeners({port})}
+    except NetlinkRefused:
+        return ""
+    finally:
+        table.close()
+    wanted = {f"socket:[{inode}]" for inode in inodes}
+    for process in Path("/proc").iterdir():
+        if process.name.isdecimal() and wanted & set(_links(process / "fd")):
+            return f"{_name(process)} (pid {process.name})"
+    return ""
+
+
+def _links(folder: Path) -> Iterator[str]:
+    try:
+        for entry in os.scandir(folder):
+            yield os.readlink(entry.path)
+    except OSError:
+        return  # it ended meanwhile, or is not ours to look into
+
+
+def _name(process: Path) -> str:
+    try:
+        return (process / "comm").read_text().strip()
+    except OSError:
+        return "a program"

@@ -1,0 +1,107 @@
+"""
+The command ``unisono``: puts the groups of commands together and turns errors into exit codes.
+
+Each command has a module of its own; what is slow to import is imported where it is used, so that
+help, completion and small questions answer at once.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+
+import typer
+
+from unisono import __version__
+from unisono.cli import apply, config, events, logs, node, output, ps, rollout, scale, up
+from unisono.cli.exits import Code, CommandFailed, failure_of
+from unisono.cli.options import (
+    EnvFileOption,
+    FileOption,
+    Globals,
+    JsonOption,
+    ProfileOption,
+    ProjectOption,
+    StateOption,
+)
+from unisono.client import NodeError
+
+app = typer.Typer(
+    name="unisono",
+    help="Runs a file of services as instances that answer in real time and agree with each other.",
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage or file, 3 no node, 4 refused, 130 interrupted.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def common(
+    ctx: typer.Context,
+    file: FileOption = None,
+    project: ProjectOption = None,
+    profile: ProfileOption = None,
+    env_file: EnvFileOption = None,
+    state: StateOption = None,
+) -> None:
+    """Runs a file of services as instances that answer in real time and agree with each other."""
+    ctx.obj = Globals(
+        files=tuple(file or ()),
+        project=project,
+        profiles=tuple(profile or ()),
+        env_file=env_file,
+        state=state,
+    )
+
+
+@app.command(epilog="Example:  unisono version --json")
+def version(json: JsonOption = False) -> None:
+    """Print the version."""
+    if json:
+        output.data({"version": __version__})
+    else:
+        print(f"unisono {__version__}")
+
+
+def _example(*lines: str) -> str:
+    return ("Example:  " if len(lines) == 1 else "Examples:  ") + "   ·   ".join(lines)
+
+
+app.command(epilog=_example("unisono up", "unisono up -d -f shop.yaml"))(up.up)
+app.command(epilog=_example("unisono down", "unisono down -p shop"))(up.down)
+app.command(epilog=_example("unisono apply", "unisono apply --yes -f shop.yaml"))(apply.apply)
+app.command(epilog=_example("unisono ps", "unisono ps orders --json"))(ps.ps)
+app.command(epilog=_example("unisono logs -f", "unisono logs --tail 20 --since 10m orders"))(logs.logs)
+app.command(epilog=_example("unisono scale orders=3 payments=0"))(scale.scale)
+app.command(epilog=_example("unisono restart", "unisono restart orders"))(scale.restart)
+app.add_typer(rollout.app, name="rollout")
+app.command(epilog=_example("unisono events -f", "unisono events --json --after 120"))(events.events)
+app.command(epilog=_example("unisono config", "unisono config --services", "unisono config --schema"))(
+    config.config
+)
+app.add_typer(node.app, name="node")
+
+if importlib.util.find_spec("unisono.cli.demo") is not None:
+    from unisono.cli import demo
+
+    app.command()(demo.demo)
+
+
+def main() -> None:
+    """Run the command line, and end with one of the documented exit codes."""
+    try:
+        app()
+    except NodeError as error:
+        _end(failure_of(error))
+    except CommandFailed as error:
+        _end(error)
+    except KeyboardInterrupt:
+        sys.exit(Code.INTERRUPTED)
+
+
+def _end(failure: CommandFailed) -> None:
+    output.complain("error", failure.message)
+    if failure.hint:
+        output.complain("hint", failure.hint)
+    sys.exit(failure.code)

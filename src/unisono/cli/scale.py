@@ -1,0 +1,91 @@
+"""``unisono scale`` and ``unisono restart``: more or fewer instances, or new ones in place of the old."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from unisono.cli import watching
+from unisono.cli.apply import await_settled
+from unisono.cli.exits import Code, CommandFailed
+from unisono.cli.options import (
+    FileOption,
+    ProjectOption,
+    ServicesArgument,
+    StateOption,
+    Target,
+    WaitOption,
+    complete_service,
+)
+
+
+def complete_assignment(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names of services, each with the sign that the number follows."""
+    return [f"{name}=" for name in complete_service(ctx, incomplete)]
+
+
+def scale(
+    ctx: typer.Context,
+    numbers: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SERVICE=N...",
+            autocompletion=complete_assignment,
+            help="How many instances each should have.",
+        ),
+    ],
+    wait_timeout: WaitOption = 600.0,
+    file: FileOption = None,
+    project: ProjectOption = None,
+    state: StateOption = None,
+) -> None:
+    """
+    Change how many instances services have; returns once it is so.
+
+    Instances that start or are idle go before busy ones, and those finish their requests.
+    """
+    wanted = [parse_assignment(text) for text in numbers]
+    target = Target.of(ctx, file=file, project=project, state=state)
+    client = target.client()
+    name = target.application(client)
+    view = client.application(name)
+    known = [service["name"] for service in view["services"]]
+    for service, _ in wanted:  # all are looked at before the first is changed
+        if service not in known:
+            raise CommandFailed(
+                f"{name} has no service {service}; it has {', '.join(known)}", code=Code.REFUSED
+            )
+    for service, replicas in wanted:
+        client.scale(name, service, replicas)
+    await_settled(client, name, watching.rollouts(view), wait_timeout)
+
+
+def restart(
+    ctx: typer.Context,
+    services: ServicesArgument = None,
+    wait_timeout: WaitOption = 600.0,
+    file: FileOption = None,
+    project: ProjectOption = None,
+    state: StateOption = None,
+) -> None:
+    """Replace all instances by new ones of the same kind, as an update would: no request fails."""
+    target = Target.of(ctx, file=file, project=project, state=state)
+    client = target.client()
+    name = target.application(client)
+    before = watching.rollouts(client.application(name))
+    client.restart(name, services or ())
+    await_settled(client, name, before, wait_timeout)
+
+
+def parse_assignment(text: str) -> tuple[str, int]:
+    """
+    "orders=3" as a service and a number.
+
+    Raises:
+        CommandFailed: It is none.
+    """
+    service, sign, number = text.partition("=")
+    if not service or not sign or not number.isdecimal():
+        raise CommandFailed(f"{text!r} is no SERVICE=N, such as orders=3", code=Code.USAGE)
+    return service, int(number)

@@ -1,0 +1,263 @@
+"""
+Watching an application until it is where it should be, and showing how it gets there.
+
+A thread reads the node's stream, so that the main thread can be interrupted, keep a deadline and move
+the picture. On a terminal the picture is a live list of services on stderr; elsewhere it is a line for
+each change. When it is reached is decided by pure functions of the view (:func:`settled`,
+:func:`failures`).
+"""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import TYPE_CHECKING, TextIO
+
+from unisono.cli.exits import CommandFailed
+from unisono.cli.output import console, duration, is_pretty, say, style_of
+from unisono.client import NodeError, Refused
+from unisono.client.views import ApplicationView, ServiceView
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.live import Live
+
+    from unisono.client import NodeClient
+
+Verdict = Callable[[ApplicationView], bool]
+
+
+def settled(view: ApplicationView) -> bool:
+    """Whether nothing is under way in the application."""
+    return not view["removing"] and all(service["settled"] for service in view["services"])
+
+
+Ended = frozenset[tuple[str, float]]
+"""Rollouts by service and start; what ended before a command is not the command's failure."""
+
+
+def rollouts(view: ApplicationView | None) -> Ended:
+    """The rollouts of all services."""
+    found = ((service["name"], service["rollout"]) for service in view["services"]) if view else ()
+    return frozenset((name, rollout["started_at"]) for name, rollout in found if rollout)
+
+
+def failures(view: ApplicationView, before: Ended = frozenset()) -> list[str]:
+    """What went wrong since ``before`` and will not get better by waiting, a line each."""
+    found = []
+    for service in view["services"]:
+        rollout = service["rollout"]
+        if service["state"] == "failed":
+            found.append(f"{service['name']} failed: {service['reason'] or 'it ended and is not restarted'}")
+        elif not rollout or (service["name"], rollout["started_at"]) in before:
+            continue
+        elif rollout["phase"] in ("rolled-back", "paused"):
+            word = "was rolled back" if rollout["phase"] == "rolled-back" else "is paused"
+            found.append(f"{service['name']} {word}: {rollout['reason']}")
+    return found
+
+
+def unready(view: ApplicationView) -> list[str]:
+    """Which services are not where they should be, and why, a line each."""
+    return [
+        f"{service['name']} is {_standing(service)}" + (f": {service['reason']}" if service["reason"] else "")
+        for service in view["services"]
+        if not service["settled"]
+    ]
+
+
+class Watch:
+    """
+    Follows an application; ``latest`` is its last view, ``None`` once it is gone.
+
+    Ends by itself with the process: its thread is a daemon, as a read can't be interrupted.
+    """
+
+    def __init__(self, client: NodeClient, application: str) -> None:
+        self.latest: ApplicationView | None = None
+        self._queue: queue.SimpleQueue[ApplicationView | NodeError | None] = queue.SimpleQueue()
+        self._client = client
+        self._application = application
+        threading.Thread(target=self._follow, name="watch", daemon=True).start()
+
+    def next(self, timeout: float | None) -> ApplicationView | None:
+        """
+        The next view, or ``None`` when the application is gone.
+
+        Raises:
+            TimeoutError: None came within ``timeout`` seconds.
+            NodeError: The node went away.
+        """
+        try:
+            item = self._queue.get(timeout=timeout)
+        except queue.Empty:
+            raise TimeoutError from None
+        if isinstance(item, NodeError):
+            raise item
+        self.latest = item
+        return item
+
+    def _follow(self) -> None:
+        try:
+            for view in self._client.watch(self._application):
+                self._queue.put(view)
+        except NodeError as error:
+            self._queue.put(error)
+        else:
+            self._queue.put(None)
+
+
+class Progress:
+    """A picture of an application on stderr for as long as the block lasts; printing above it is safe."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._pretty = is_pretty(self._stream)
+        self._live: Live | None = None
+        self._said: dict[str, str] = {}
+        self._view: ApplicationView | None = None
+        self._began = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        if self._pretty:
+            from rich.live import Live  # noqa: PLC0415 - only when someone looks
+
+            self._live = Live(
+                get_renderable=self._picture,
+                console=console(self._stream),
+                refresh_per_second=10,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    @property
+    def console(self) -> Console | None:
+        """Where to print so that the picture stays whole; ``None``: anywhere."""
+        return self._live.console if self._live else None
+
+    def show(self, view: ApplicationView) -> None:
+        """Show a newer view."""
+        self._view = view
+        if self._live is not None:
+            return
+        for service in view["services"]:
+            line = f"{service['name']} {_standing(service)}"
+            if service["reason"]:
+                line += f": {service['reason']}"
+            if self._said.get(service["name"]) != line:
+                self._said[service["name"]] = line
+                say(line)
+        for name in set(self._said) - {service["name"] for service in view["services"]}:
+            del self._said[name]
+            say(f"{name} removed")
+
+    def _picture(self) -> RenderableType:
+        from rich.spinner import Spinner  # noqa: PLC0415
+        from rich.table import Table  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
+
+        drawn = Table.grid(padding=(0, 2, 0, 0))
+        for service in self._view["services"] if self._view else ():
+            done = service["settled"] and service["state"] in ("ready", "completed", "stopped")
+            failed = service["state"] in ("failed", "degraded")
+            busy = Spinner("dots", style="yellow")
+            busy.start_time = self._began
+            mark = Text("✔", style="green") if done else Text("✘", style="red") if failed else busy
+            note = service["reason"] or (" ".join(service["urls"]) if done else "")
+            standing = _standing(service)
+            drawn.add_row(
+                mark,
+                Text(service["name"], style="bold"),
+                Text(standing, style=style_of(standing)),
+                Text(note, style="dim", overflow="ellipsis", no_wrap=True),
+            )
+        return drawn
+
+
+def wait(
+    watch: Watch,
+    progress: Progress,
+    is_reached: Verdict,
+    *,
+    before: Ended = frozenset(),
+    fails: bool = True,
+    timeout: float | None = None,
+) -> ApplicationView | None:
+    """
+    Show the application until ``is_reached`` or a failure; returns that view, ``None`` if it is gone.
+
+    Rollouts that ended ``before`` are none; without ``fails`` nothing is.
+
+    Raises:
+        TimeoutError: Neither happened within ``timeout`` seconds.
+        NodeError: The node went away.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while True:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        view = watch.next(left)
+        if view is None:
+            return None
+        progress.show(view)
+        if is_reached(view) or (fails and failures(view, before)):
+            return view
+
+
+def _standing(service: ServiceView) -> str:
+    """A service's state with figures: "ready 2/2", "updating 1/3 to revision 4"."""
+    rollout = service["rollout"]
+    state = service["state"]
+    if rollout and rollout["source"] and not service["settled"] and state != "removing":
+        return (
+            f"{rollout['phase']} {rollout['updated']}/{rollout['replicas']} to revision {service['revision']}"
+        )
+    if state == "removing":
+        left = len(service["instances"])
+        return f"removing, {left} left"
+    return f"{state} {service['ready']}/{service['replicas']}"
+
+
+def look(client: NodeClient, name: str) -> ApplicationView | None:
+    """The application now, ``None`` if there is none of this name."""
+    try:
+        return client.application(name)
+    except Refused as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+        return None
+
+
+def judge(name: str, view: ApplicationView | None, before: Ended, timeout: float) -> None:
+    """
+    Judge the view at which waiting ended.
+
+    Raises:
+        CommandFailed: Something failed or is not ready; the message says what and why.
+    """
+    if view is None:
+        raise CommandFailed(f"{name} was removed meanwhile")
+    reasons = failures(view, before)
+    if reasons:
+        raise CommandFailed("\n".join(reasons), hint=f"`unisono logs -p {name}` shows what they wrote")
+    if not settled(view):
+        raise CommandFailed(
+            f"not ready after {timeout:g} seconds:\n" + "\n".join(unready(view)),
+            hint=f"it goes on trying; `unisono ps -p {name}` shows how it stands, "
+            f"`unisono logs -p {name}` what they wrote, `unisono down -p {name}` ends it",
+        )
+
+
+def took(since: float) -> str:
+    """Time since ``since`` (of time.monotonic) in words."""
+    return duration(time.monotonic() - since)
