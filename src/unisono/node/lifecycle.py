@@ -315,6 +315,7 @@ def _on_spawned(life: Life, event: Spawned, cx: Context) -> Step:
     if life.goal is not Goal.RUN:
         return _signal(life, cx)
     life, instructions = _starting(life, cx)
+    instructions.append(Tell(kind="instance-started", message=f"process {event.running.pid}"))
     if warning := event.running.warning:
         instructions.append(Tell(kind="instance-limited", message=warning))
     return life, instructions
@@ -324,7 +325,7 @@ def _on_spawn_failed(life: Life, event: SpawnFailed, cx: Context) -> Step:
     if life.goal is not Goal.RUN:
         return _enter(life, Stage.STOPPED, cx, reason="stopped"), []
     life = replace(life, failures=life.failures + 1, exit_code=None)
-    tell = Tell(kind="instance-failed", message=event.reason)
+    tell = Tell(kind="instance-unstartable", message=event.reason)
     # What could not start a moment ago will not start now: the first retry waits too.
     delay = restart_delay(life.failures + 1, cx.rng)
     life = replace(life, last_end=event.reason, ended_generation=0)  # it wrote no last line
@@ -532,7 +533,8 @@ def _ended(life: Life, code: int | None, how: str, alone: bool, cx: Context) -> 
     )
     if life.goal is not Goal.RUN:
         kept = f"stopped: {life.reason}" if life.killed else "stopped"
-        return _enter(life, Stage.STOPPED, cx, failures=0, reason=kept), instructions
+        tell = Tell(kind="instance-stopped", message=kept)
+        return _enter(life, Stage.STOPPED, cx, failures=0, reason=kept), [*instructions, tell]
     if stopping:  # told to go, then wanted again: not its fault
         life, more = _spawn(replace(life, failures=0, restarts=life.restarts + 1), cx)
         return life, [*instructions, *more]
@@ -544,10 +546,11 @@ def _ended(life: Life, code: int | None, how: str, alone: bool, cx: Context) -> 
 def _restart_or_give_up(life: Life, how: str, cx: Context, *, clean: bool, alone: bool, delay: float) -> Step:
     policy = cx.spec.restart
     if cx.job or policy.policy == "no" or (policy.policy == "on-failure" and clean):
-        return _enter(life, Stage.COMPLETED if clean else Stage.FAILED, cx, reason=how), []
+        stage, kind = (Stage.COMPLETED, "instance-completed") if clean else (Stage.FAILED, "instance-failed")
+        return _enter(life, stage, cx, reason=how), [Tell(kind=kind, message=how)]
     if policy.max_attempts is not None and life.failures > policy.max_attempts:
         message = f"{how}; not started again after {policy.max_attempts} restarts"
-        return _enter(life, Stage.FAILED, cx, reason=message), []
+        return _enter(life, Stage.FAILED, cx, reason=message), [Tell(kind="instance-failed", message=message)]
     if alone and life.ready_at is not None:
         delay = min(delay, LAST_HOPE_SECONDS)
     if delay == 0.0:

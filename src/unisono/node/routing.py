@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from unisono.control.records import Service
-from unisono.gateway.errors import GatewayError, Outdated, Unbound
+from unisono.gateway.errors import GatewayError, Outdated, Unbound, Unreachable
 from unisono.gateway.table import Backend, Listener, Rule, Table, Target
 from unisono.spec.model import ServiceSpec
 
@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 
 _RETRY_SECONDS_MIN = 0.02  # a dead gateway is started again within a few hundredths of a second
 _RETRY_SECONDS_MAX = 1.0
+_PUSH_SECONDS_MAX = 10.0  # a gateway that takes longer hangs
 _UNBOUND_SECONDS = 2.0  # until an address that could not be bound is tried again
 
 
@@ -132,6 +133,7 @@ class Routing:
         self._services: dict[str, Routed] = {}
         self._targets: dict[str, dict[str, Target]] = {}
         self._unbound: dict[str, str] = {}
+        self._told: dict[str, str] = {}
         self._opened = asyncio.Event()
         self._changed = asyncio.Event()
         # Versions rise over restarts of the node, too; should the clock have gone back, the gateway says so.
@@ -151,6 +153,10 @@ class Routing:
         if self._services.get(routed.name) != routed:
             self._services[routed.name] = routed
             self._note()
+
+    def service(self, application: str, service: str) -> Routed | None:
+        """What is known of a service."""
+        return self._services.get(f"{application}/{service}")
 
     def remove_service(self, application: str, service: str) -> None:
         """Forget a service; unknown ones are no error."""
@@ -218,7 +224,8 @@ class Routing:
             try:
                 await self._push()
             except (GatewayError, OSError) as error:
-                _log.debug("the gateway did not take the table: %s", error)
+                level = logging.DEBUG if isinstance(error, Unreachable | OSError) else logging.ERROR
+                _log.log(level, "the gateway did not take the table: %s", error)
                 self._changed.set()
                 if not self._gateway.alive():
                     self._release(self._changes)
@@ -229,7 +236,6 @@ class Routing:
 
     async def _push(self) -> None:
         covers = self._changes
-        known = dict(self._unbound)
         while True:
             self._pushed += 1
             table = build_table(
@@ -240,7 +246,8 @@ class Routing:
                 without=self._unbound,
             )
             try:
-                await self._gateway.put_table(table)
+                async with asyncio.timeout(_PUSH_SECONDS_MAX):
+                    await self._gateway.put_table(table)
             except Outdated as error:
                 self._pushed = max(self._pushed, error.version)
             except Unbound as error:
@@ -251,8 +258,9 @@ class Routing:
             else:
                 break
         for address, reason in self._unbound.items():
-            if known.get(address) != reason:
+            if self._told.get(address) != reason:
                 self._tell("listener-unbound", f"the gateway can't listen at {address}: {reason}")
+        self._told = dict(self._unbound)
         self.table = table
         self._confirmed = max(self._confirmed, covers)
         self._release(covers)

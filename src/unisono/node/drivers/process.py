@@ -106,9 +106,14 @@ class ProcessDriver:
                 self._ports.give_back(port)
             raise
         group.limit_data(pid)
+        try:
+            handle = processes.Handle(pid)
+        except OSError as error:  # out of file descriptors: what can't be watched must not run
+            processes.kill_group(pid)
+            raise CannotStart(f"cannot start: {error.strerror}") from error
         started = processes.read_stat(pid)
-        if started is None:  # can't be: who is not reaped has an entry
-            raise CannotStart(f"cannot start: process {pid} vanished")
+        if started is None:
+            raise AssertionError(f"process {pid} is not reaped and yet not in /proc")
         running = Running(
             instance=instance.id,
             generation=order.generation,
@@ -118,7 +123,7 @@ class ProcessDriver:
             port=port,
             warning=group.warning,
         )
-        self._processes[pid] = _Process(running, processes.Handle(pid), group)
+        self._processes[pid] = _Process(running, handle, group)
         return running
 
     def _popen(
@@ -364,6 +369,22 @@ class ProcessDriver:
         if port is not None:
             environment["PORT"] = str(port)
         return environment
+
+
+def check_startable(spec: ServiceSpec) -> None:
+    """
+    Look, without starting anything, for what would keep every instance of ``spec`` from starting here.
+
+    Raises:
+        CannotStart: The user, the folder or the command is missing; it says which.
+    """
+    _account(spec.user)
+    if not Path(spec.working_dir).is_dir():
+        raise CannotStart(f"cannot start: no such folder: {spec.working_dir} (working_dir)")
+    environment = {**spec.inherited, **spec.environment}
+    for command in (spec.command, spec.update.release_command):
+        if command and "{port}" not in command[0]:
+            _executable(command[0], spec.working_dir, environment)
 
 
 def _account(user: str | None) -> dict[str, Any]:

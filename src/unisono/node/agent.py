@@ -1,0 +1,423 @@
+"""
+The agent of a node: sees to it that the node's instances do what the store says they should.
+
+It watches the store, gives each instance of its node an actor, and takes over what an earlier agent left
+running. It decides nothing: what should run is the controller's, how one instance lives is
+:mod:`unisono.node.lifecycle`'s.
+
+Cancelling the agent ends nothing but the agent: every instance, and the log process, go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import re
+import socket
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from typing import Any
+
+from unisono import __version__
+from unisono.control.records import (
+    Goal,
+    Instance,
+    NodeRecord,
+    Phase,
+    Revision,
+    Service,
+    Status,
+    decode,
+    node_key,
+    status_key,
+)
+from unisono.node import logs, messages, processes
+from unisono.node.actor import Actor, House
+from unisono.node.drivers.base import Driver, Orphan, Running
+from unisono.node.drivers.process import ProcessDriver
+from unisono.node.lifecycle import Life, Stage, adopted
+from unisono.node.listening import ListenWatch
+from unisono.node.logkeeper import LogKeeper
+from unisono.node.paths import StateFolder
+from unisono.node.pipes import Pipes
+from unisono.node.ports import Ports
+from unisono.node.reports import Reports
+from unisono.node.routing import GatewayControl, Routed, Routing
+from unisono.spec.model import ServiceSpec
+from unisono.store.base import Broken, Compacted, Event, Store, StoreError
+
+_log = logging.getLogger(__name__)
+
+_COMING = frozenset({Stage.SPAWNING, Stage.STARTING, Stage.READY})
+_FLUSH_SECONDS_MAX = 5.0
+
+_Key = tuple[str, str, str]  # application, service, instance
+
+
+class Agent:
+    """
+    Runs the instances of one node.
+
+    ``ready`` is set once everything that ran before has been found again and the first table is on its
+    way to the gateway.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        node_id: str,
+        folder: StateFolder,
+        gateway: GatewayControl,
+        public_address: str,
+        *,
+        clock: Callable[[], float] = time.time,
+        rng: random.Random | None = None,
+    ) -> None:
+        """
+        ``public_address`` is where the gateway answers for routes, such as "127.0.0.1:8080".
+
+        The folder must be prepared and its lock held.
+        """
+        self.ready = asyncio.Event()
+        self._store = store
+        self._node_id = node_id
+        self._folder = folder
+        self._clock = clock
+        self._rng = rng or random.Random()
+        self._reports = Reports(store, clock)
+        self.routing = Routing(gateway, public_address, tell=self._reports.tell)
+        self._pipes = Pipes(folder)
+        self._listen = ListenWatch()
+        self._driver: Driver = ProcessDriver(node_id, folder, Ports(), self._pipes)
+        self._log_keeper = LogKeeper(
+            folder, tell=lambda message: self._reports.tell("logger-restarted", message)
+        )
+        self._actors: dict[_Key, Actor] = {}
+        self._instances: dict[_Key, Instance] = {}
+        self._services: dict[tuple[str, str], Service] = {}
+        self._revisions: dict[tuple[str, str, int], Revision] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+        self._house = House(
+            folder=folder,
+            driver=self._driver,
+            pipes=self._pipes,
+            listen=self._listen,
+            routing=self.routing,
+            reports=self._reports,
+            clock=clock,
+            rng=self._rng,
+            start=self._start,
+            links=self._links,
+            alone=self._alone,
+            moved=self._moved,
+        )
+
+    async def run(self) -> None:
+        """
+        Until cancelled.
+
+        Raises:
+            StoreError: The store can't be read any more.
+        """
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                self._start(self._reports.run(), "reports")
+                self._start(self._log_keeper.run(), "log-keeper")
+                self._start(self.routing.run(), "routing")
+                await self._follow(await self._take_over())
+        finally:
+            await self._close()
+
+    async def _close(self) -> None:
+        await self._driver.close()
+        await self._listen.close()
+        self._pipes.close()
+        with suppress(StoreError, TimeoutError):  # the next agent finds out by itself what it says
+            async with asyncio.timeout(_FLUSH_SECONDS_MAX):
+                await self._reports.flush()
+
+    def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        if self._tasks is None:
+            work.close()
+            raise RuntimeError("the agent does not run")
+        return self._tasks.create_task(work, name=name)
+
+    # Taking over what an earlier agent left.
+
+    async def _take_over(self) -> int:
+        """Adopt all that runs, restart what should and does not; the revision that this was seen at."""
+        revision, statuses = await self._load()
+        record = NodeRecord(
+            id=self._node_id, host=socket.gethostname(), version=__version__, started_at=self._clock()
+        )
+        self._reports.put(node_key(self._node_id), record)
+        found = {key: self._adopt(key, status) for key, status in statuses.items()}
+        running = {key: process for key, process in found.items() if process is not None}
+        for orphan in self._driver.orphans({process.pid for process in running.values()}):
+            await self._take_orphan(orphan, running, statuses)
+        hosts = await self._listen.hosts([p.port for p in running.values() if p.port is not None])
+        for key in [*self._instances, *(key for key in running if key not in self._instances)]:
+            self._take_up(key, statuses.get(key), running.get(key), hosts)
+        for key in statuses.keys() - self._instances.keys() - running.keys():
+            self._reports.remove(status_key(*key))
+        self._driver.clean()
+        self.routing.open()
+        self.ready.set()
+        return revision
+
+    async def _load(self) -> tuple[int, dict[_Key, Status]]:
+        """Read what is wanted, and what was last known of this node's instances."""
+        while True:
+            try:
+                services = await self._store.scan("service/")
+                at = services.revision
+                revisions = await self._store.scan("revision/", revision=at)
+                instances = await self._store.scan("instance/", revision=at)
+                statuses = await self._store.scan("status/", revision=at)
+            except Compacted:
+                continue  # compacted between two scans
+            break
+        self._services = {}
+        for entry in services.entries:
+            service = decode(Service, entry.value)
+            self._services[service.application, service.name] = service
+        self._revisions = {}
+        for entry in revisions.entries:
+            record = decode(Revision, entry.value)
+            self._revisions[record.application, record.service, record.number] = record
+        everyone = {_key_of(entry.key): decode(Instance, entry.value) for entry in instances.entries}
+        self._instances = {key: found for key, found in everyone.items() if found.node == self._node_id}
+        for name in self._services:
+            self._route(*name)
+        elsewhere = everyone.keys() - self._instances.keys()
+        known = ((_key_of(entry.key), decode(Status, entry.value)) for entry in statuses.entries)
+        return at, {key: status for key, status in known if key not in elsewhere}
+
+    def _adopt(self, key: _Key, status: Status) -> Running | None:
+        return self._driver.adopt(self._instances.get(key) or _stub(key, self._node_id), status)
+
+    async def _take_orphan(
+        self, orphan: Orphan, running: dict[_Key, Running], statuses: dict[_Key, Status]
+    ) -> None:
+        """Adopt what was started and never written down; end it if it is not wanted."""
+        key = (orphan.application, orphan.service, orphan.running.instance)
+        taken = self._driver.take(orphan)
+        if taken is None:
+            return
+        last = statuses.get(key)
+        wanted = key in self._instances and self._instances[key].goal is Goal.RUN
+        if wanted and key not in running and (last is None or taken.generation > last.generation):
+            running[key] = taken
+            statuses[key] = Status(
+                phase=Phase.STARTING,
+                since=self._clock(),
+                generation=taken.generation,
+                restarts=last.restarts if last else 0,
+                failures=last.failures if last else 0,
+            )
+        else:
+            _log.warning("process %d of instance %s is not wanted: killed", taken.pid, taken.instance)
+            self._driver.kill(taken)
+            self._start(self._see_off(taken), f"{taken.instance}: orphan")
+
+    async def _see_off(self, running: Running) -> None:
+        await self._driver.ended(running)
+
+    def _take_up(
+        self, key: _Key, status: Status | None, running: Running | None, hosts: Mapping[int, str]
+    ) -> None:
+        instance = self._instances.get(key)
+        gone = instance is None
+        if instance is None:
+            instance = _stub(key, self._node_id)
+        if status is None:
+            self._create(key, instance)
+            return
+        spec = self._spec_of(instance)
+        if spec is None and gone:
+            routed = self.routing.service(*key[:2])  # what its siblings live by is the best that is known
+            spec = routed.spec if routed else ServiceSpec(name=instance.service)
+        if spec is None:
+            self._report_no_revision(instance)
+            return
+        actor = Actor(self._house, instance, spec, gone=gone)
+        life, instructions = adopted(status, running, processes.boot_id(), instance.goal, actor.context)
+        self._actors[key] = actor
+        actor.begin(life, instructions, hosts.get((running and running.port) or 0, "127.0.0.1"))
+        if running is not None:
+            self._reports.tell("instance-adopted", f"process {running.pid}", instance)
+        self._start(self._live(key, actor), instance.id)
+
+    # Following the store.
+
+    async def _follow(self, revision: int) -> None:
+        while True:
+            try:
+                async for batch in self._store.watch("", after=revision):
+                    revision = batch.revision
+                    for event in batch.events:
+                        self._apply(event)
+                raise Broken("the store was closed while the agent still followed it")
+            except Compacted:
+                revision = await self._catch_up()
+
+    async def _catch_up(self) -> int:
+        """The watch has lost its place: compare everything."""
+        before = dict(self._instances)
+        services_before = set(self._services)
+        revision, _ = await self._load()
+        for application, name in services_before - self._services.keys():
+            self.routing.remove_service(application, name)
+        for key in before.keys() - self._instances.keys():
+            self._instance_gone(key, before[key])
+        for key, instance in self._instances.items():
+            self._instance_put(key, instance)
+        return revision
+
+    def _apply(self, event: Event) -> None:
+        kind, _, rest = event.key.partition("/")
+        value = event.entry.value if event.entry else None
+        match kind:
+            case "instance":
+                self._apply_instance(_key_of(event.key), value)
+            case "service":
+                application, _, name = rest.partition("/")
+                if value is None:
+                    self._services.pop((application, name), None)
+                    self.routing.remove_service(application, name)
+                else:
+                    self._services[application, name] = decode(Service, value)
+                    self._service_changed(application, name)
+            case "revision":
+                application, name, number = rest.split("/")
+                if value is None:
+                    self._revisions.pop((application, name, int(number)), None)
+                else:
+                    self._revisions[application, name, int(number)] = decode(Revision, value)
+                    self._service_changed(application, name)
+
+    def _apply_instance(self, key: _Key, value: bytes | None) -> None:
+        instance = decode(Instance, value) if value is not None else None
+        if instance is None:
+            known = self._instances.pop(key, None)
+            if known is not None:
+                self._instance_gone(key, known)
+        elif instance.node == self._node_id:
+            self._instances[key] = instance
+            self._instance_put(key, instance)
+
+    def _instance_put(self, key: _Key, instance: Instance) -> None:
+        actor = self._actors.get(key)
+        if actor is None:
+            self._create(key, instance)
+        else:
+            actor.aim(instance, self._spec_of(instance) or actor.spec)
+
+    def _instance_gone(self, key: _Key, instance: Instance) -> None:
+        if actor := self._actors.get(key):
+            # Its process must end, however its record went; the goodbye is the usual one.
+            goal = Goal.STOP if actor.instance.goal is Goal.RUN else actor.instance.goal
+            stub = _stub(key, self._node_id, goal)
+            actor.aim(stub, actor.spec, gone=True)
+
+    def _service_changed(self, application: str, name: str) -> None:
+        """A new spec with the digest of the old one takes effect on running instances; so does a late one."""
+        self._route(application, name)
+        for key, instance in self._instances.items():
+            if key[:2] != (application, name):
+                continue
+            actor = self._actors.get(key)
+            if actor is None:
+                self._create(key, instance)
+            elif spec := self._spec_of(instance):
+                actor.spec = spec
+
+    def _create(self, key: _Key, instance: Instance) -> None:
+        spec = self._spec_of(instance)
+        if spec is None:
+            self._report_no_revision(instance)
+            return
+        actor = Actor(self._house, instance, spec)
+        self._actors[key] = actor
+        actor.begin(Life(since=self._clock()), [])
+        actor.post(messages.GoalChanged(goal=instance.goal))
+        self._start(self._live(key, actor), instance.id)
+
+    def _report_no_revision(self, instance: Instance) -> None:
+        reason = f"revision {instance.revision} of its service is not in the store"
+        status = Status(phase=Phase.PENDING, since=self._clock(), reason=reason)
+        self._reports.status(instance, status)
+
+    async def _live(self, key: _Key, actor: Actor) -> None:
+        """An actor's whole life, and what is to be tidied up after it."""
+        await actor.run()
+        if self._actors.get(key) is actor:
+            del self._actors[key]
+            self._reports.remove(status_key(*key))
+        self._driver.forget(*key)
+        application, service, _ = key
+        living = {id for (app, name, id) in self._actors if (app, name) == (application, service)}
+        logs.prune(self._folder.logs, application, service, living)
+
+    # What actors ask.
+
+    def _spec_of(self, instance: Instance) -> ServiceSpec | None:
+        """
+        The spec that it lives by.
+
+        A newer revision with the same digest needs no new instance, but what else it changes counts.
+        """
+        name = (instance.application, instance.service)
+        own = self._revisions.get((*name, instance.revision))
+        service = self._services.get(name)
+        wanted = self._revisions.get((*name, service.revision)) if service else None
+        if own is None:
+            return None
+        if wanted and (wanted.digest, wanted.nonce) == (own.digest, own.nonce):
+            return wanted.spec
+        return own.spec
+
+    def _route(self, application: str, name: str) -> None:
+        service = self._services.get((application, name))
+        record = self._revisions.get((application, name, service.revision)) if service else None
+        if service and record:
+            self.routing.set_service(Routed(service=service, spec=record.spec))
+
+    def _links(self, application: str, spec: ServiceSpec) -> Mapping[str, str]:
+        links = {}
+        for dependency in spec.depends_on:
+            service = self._services.get((application, dependency.service))
+            if service is not None:
+                name = re.sub(r"[^A-Z0-9]", "_", dependency.service.upper())
+                links[f"{name}_URL"] = f"http://127.0.0.1:{service.internal_port}"
+        return links
+
+    def _alone(self, instance: Instance) -> bool:
+        return not any(
+            actor.life.stage in _COMING
+            for key, actor in self._actors.items()
+            if key[:2] == (instance.application, instance.service) and key[2] != instance.id
+        )
+
+    def _moved(self, actor: Actor, before: Stage) -> None:
+        """One that no longer serves may have left another alone."""
+        if before not in _COMING or actor.life.stage in _COMING:
+            return
+        for key, other in self._actors.items():
+            same = key[:2] == (actor.instance.application, actor.instance.service)
+            waiting = other is not actor and other.life.stage is Stage.BACKOFF
+            if same and waiting and self._alone(other.instance):
+                other.post(messages.LeftAlone())
+
+
+def _key_of(key: str) -> _Key:
+    _, application, service, id = key.split("/")
+    return application, service, id
+
+
+def _stub(key: _Key, node_id: str, goal: Goal = Goal.STOP) -> Instance:
+    """A record in place of one that is gone: it should stop."""
+    application, service, id = key
+    return Instance(application=application, service=service, id=id, revision=0, node=node_id, goal=goal)
