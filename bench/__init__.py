@@ -1,1 +1,1 @@
-"""Measurements of what unisono promises: one module per claim, each runs alone as ``python -m bench.NAME``."""
+"""Measurements of what unisono promises: a module per claim, each runs alone: ``python -m bench.NAME``."""

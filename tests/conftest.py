@@ -1,0 +1,18 @@
+"""
+The order in which the suite runs: what is quick and starts nothing first, whole nodes last.
+
+System tests form one group, so that pytest-xdist runs them one after the other on one of its workers: two
+nodes side by side would take each other's processor time, and a failure would be hard to read.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put system tests behind all others, in one group."""
+    for item in items:
+        if item.get_closest_marker("system"):
+            item.add_marker(pytest.mark.xdist_group("system"))
+    items.sort(key=lambda item: item.get_closest_marker("system") is not None)
