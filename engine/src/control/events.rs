@@ -1,0 +1,75 @@
+//! What the gateway tells the node at once: a line of JSON for each event. What nobody listens to is kept for
+//! the next one who does, up to a bound; the oldest go first.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+/// Events kept for a listener that is slow or not there.
+const KEPT_MAX: usize = 1024;
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// The process of an instance is gone; it gets no more requests.
+    TargetExited,
+    /// No connection to an instance could be made; it is set aside for a while.
+    TargetSuspect,
+    /// A request waits for a service that has no target.
+    NoTarget,
+}
+
+/// One event.
+#[derive(Debug, Serialize)]
+pub struct Event<'a> {
+    /// What happened.
+    pub kind: Kind,
+    /// "application/service".
+    pub service: &'a str,
+    /// The instance, where it is about one.
+    pub instance: Option<&'a str>,
+    /// Its generation.
+    pub generation: Option<u64>,
+    /// Why, in words.
+    pub reason: &'a str,
+}
+
+/// Those who listen, and what is kept while nobody does.
+#[derive(Default)]
+pub struct Events {
+    listeners: RefCell<Vec<mpsc::Sender<Bytes>>>,
+    kept: RefCell<VecDeque<Bytes>>,
+}
+
+impl Events {
+    /// Tells an event to all who listen. One who has fallen too far behind is cut off, and comes back.
+    pub fn tell(&self, event: &Event<'_>) {
+        let mut line = serde_json::to_vec(event).unwrap_or_default();
+        line.push(b'\n');
+        let line = Bytes::from(line);
+        let mut listeners = self.listeners.borrow_mut();
+        listeners.retain(|listener| listener.try_send(line.clone()).is_ok());
+        if listeners.is_empty() {
+            let mut kept = self.kept.borrow_mut();
+            if kept.len() == KEPT_MAX {
+                kept.pop_front();
+            }
+            kept.push_back(line);
+        }
+    }
+
+    /// Listens from now on, beginning with what nobody has heard.
+    pub fn listen(&self) -> mpsc::Receiver<Bytes> {
+        let (sender, receiver) = mpsc::channel(2 * KEPT_MAX);
+        for line in self.kept.borrow_mut().drain(..) {
+            // The channel has room for more than what is kept.
+            let _ = sender.try_send(line);
+        }
+        self.listeners.borrow_mut().push(sender);
+        receiver
+    }
+}

@@ -1,0 +1,7 @@
+//! What the node says to the gateway and hears from it: the routing table and where it is kept, events, and
+//! the HTTP API on a Unix socket.
+
+pub mod api;
+pub mod events;
+pub mod keep;
+pub mod table;

@@ -1,0 +1,13 @@
+//! Which instance gets which request. Pure: no sockets, no clock, no chance of its own; time comes in as an
+//! argument and what is to be done goes out as a value, so that every rule here is tested without a process.
+//!
+//! One [`Service`] has one queue. A request is bound to a target as late as possible: it waits in the queue
+//! until a target has a free *place*, and the first in the queue gets the first place that frees.
+//! Connections, retries and bodies are `proxy/`'s.
+
+mod service;
+
+#[cfg(test)]
+mod properties;
+
+pub use service::{Limits, Service, Sought, TargetKey, Ticket, Time};

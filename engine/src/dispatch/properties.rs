@@ -1,0 +1,190 @@
+//! What holds for every sequence of events: places are never over-used, no request waits beside an eligible
+//! free place, and every request that waits is answered once.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::{Limits, Service, Sought, TargetKey, Ticket, Time};
+
+#[derive(Clone, Debug)]
+enum Step {
+    Add,
+    Remove(usize),
+    Arrive,
+    Finish(usize),
+    FailAndComeBack(usize),
+    Refuse(usize),
+    Cancel(usize),
+    Pass(u16),
+    Limit(Option<u32>),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        2 => Just(Step::Add),
+        1 => any::<usize>().prop_map(Step::Remove),
+        8 => Just(Step::Arrive),
+        6 => any::<usize>().prop_map(Step::Finish),
+        2 => any::<usize>().prop_map(Step::FailAndComeBack),
+        2 => any::<usize>().prop_map(Step::Refuse),
+        1 => any::<usize>().prop_map(Step::Cancel),
+        3 => (0u16..3000).prop_map(Step::Pass),
+        1 => prop::option::of(1u32..4).prop_map(Step::Limit),
+    ]
+}
+
+/// The service beside a plain account of what it was told and what it answered.
+struct World {
+    service: Service,
+    now: Time,
+    concurrency: Option<u32>,
+    serving: Vec<TargetKey>,
+    placed: Vec<(Ticket, TargetKey)>,
+    waiting: HashSet<Ticket>,
+    refused: HashMap<TargetKey, Time>,
+}
+
+impl World {
+    fn new() -> Self {
+        let limits = Limits { concurrency: Some(2), queue_max: 8 };
+        Self {
+            service: Service::new(limits),
+            now: Time::from_secs(1),
+            concurrency: Some(2),
+            serving: Vec::new(),
+            placed: Vec::new(),
+            waiting: HashSet::new(),
+            refused: HashMap::new(),
+        }
+    }
+
+    fn seek(&mut self, ticket: Ticket, avoid: &[TargetKey]) {
+        match self.service.seek(ticket, avoid, self.now) {
+            Sought::Placed(key) => self.place(ticket, key),
+            Sought::Waiting => assert!(self.waiting.insert(ticket), "a request waits once"),
+            Sought::Full => assert!(avoid.is_empty() && self.waiting.len() >= 8),
+        }
+    }
+
+    /// A place is given on a target that serves, within its limit at that moment.
+    fn place(&mut self, ticket: Ticket, key: TargetKey) {
+        assert!(self.serving.contains(&key), "only a serving target gets a request");
+        self.placed.push((ticket, key));
+        if let Some(limit) = self.concurrency {
+            assert!(self.service.in_flight(key) <= limit, "a place is over-used");
+        }
+    }
+
+    fn grant_all(&mut self) {
+        while let Some((ticket, key)) = self.service.grant(self.now) {
+            assert!(self.waiting.remove(&ticket), "a grant goes to a request that waits");
+            self.place(ticket, key);
+        }
+    }
+
+    fn apply(&mut self, step: &Step) {
+        match *step {
+            Step::Add if self.serving.len() < 5 => self.serving.push(self.service.add()),
+            Step::Remove(at) if !self.serving.is_empty() => {
+                let key = self.serving.swap_remove(at % self.serving.len());
+                self.service.remove(key);
+            }
+            Step::Arrive => {
+                let ticket = self.service.ticket();
+                self.seek(ticket, &[]);
+            }
+            Step::Finish(at) if !self.placed.is_empty() => {
+                let (_, key) = self.placed.swap_remove(at % self.placed.len());
+                self.service.answered(key);
+                self.refused.remove(&key);
+                self.service.release(key);
+            }
+            Step::FailAndComeBack(at) if !self.placed.is_empty() => {
+                let (ticket, key) = self.placed.swap_remove(at % self.placed.len());
+                self.service.release(key);
+                self.grant_all();
+                self.seek(ticket, &[key]);
+            }
+            Step::Refuse(at) if !self.placed.is_empty() => {
+                let (ticket, key) = self.placed.swap_remove(at % self.placed.len());
+                self.service.refused(key, self.now);
+                self.refused.insert(key, self.now);
+                self.service.release(key);
+                self.grant_all();
+                self.seek(ticket, &[key]);
+            }
+            Step::Cancel(at) if !self.waiting.is_empty() => {
+                let mut tickets: Vec<_> = self.waiting.iter().copied().collect();
+                tickets.sort();
+                let ticket = tickets[at % tickets.len()];
+                self.service.cancel(ticket);
+                self.waiting.remove(&ticket);
+            }
+            Step::Pass(ms) => self.now += Duration::from_millis(ms.into()),
+            Step::Limit(concurrency) => {
+                self.concurrency = concurrency;
+                self.service.set_limits(Limits { concurrency, queue_max: 8 });
+            }
+            _ => {}
+        }
+        self.grant_all();
+        self.check();
+    }
+
+    fn check(&self) {
+        let mut counts: HashMap<TargetKey, u32> = HashMap::new();
+        for (_, key) in &self.placed {
+            *counts.entry(*key).or_default() += 1;
+        }
+        for (key, count) in &counts {
+            assert_eq!(*count, self.service.in_flight(*key), "in flight is what was placed");
+        }
+        assert_eq!(self.waiting.len(), self.service.waiting());
+        assert_eq!(self.serving.len(), self.service.serving());
+        if self.waiting.is_empty() {
+            return;
+        }
+        let free = |key: &&TargetKey| self.concurrency.is_none_or(|limit| self.service.in_flight(**key) < limit);
+        for key in self.serving.iter().filter(free) {
+            assert!(self.refused.contains_key(key), "a request waits beside a free place");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_sequence_keeps_the_rules(steps in prop::collection::vec(step(), 1..120)) {
+        let mut world = World::new();
+
+        for step in &steps {
+            world.apply(step);
+        }
+    }
+
+    #[test]
+    fn once_targets_answer_every_waiting_request_is_placed(steps in prop::collection::vec(step(), 1..120)) {
+        let mut world = World::new();
+        for step in &steps {
+            world.apply(step);
+        }
+        world.apply(&Step::Limit(Some(1)));
+        world.serving.push(world.service.add());
+        world.grant_all();
+
+        let mut rounds = 0;
+        while !(world.waiting.is_empty() && world.placed.is_empty()) {
+            if world.placed.is_empty() {
+                world.now = world.service.wake_at(world.now).expect("time or a release must help those who wait");
+                world.apply(&Step::Pass(0));
+            } else {
+                world.apply(&Step::Finish(0));
+            }
+            rounds += 1;
+            prop_assert!(rounds < 10_000, "all requests are answered");
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! Bodies on their way: a request's towards an instance, an answer's towards a client. Neither is kept beyond
+//! the chunk in hand, save for what is small enough to be sent again.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::backend::Place;
+use super::connection::ClientState;
+use super::interim::Relay;
+use super::upstream::Upstream;
+
+/// Largest body that is kept so that it can be sent again, and largest answer that is held back.
+pub const SMALL_MAX: u64 = 64 * 1024;
+
+/// Why a body ended before its end.
+#[derive(Debug)]
+pub enum BodyError {
+    /// The side that sends it broke off.
+    Broken(hyper::Error),
+    /// It is longer than the gateway lets through.
+    TooLarge,
+}
+
+impl std::fmt::Display for BodyError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Broken(error) => write!(f, "the body broke off: {error}"),
+            Self::TooLarge => f.write_str("the body is larger than the gateway lets through"),
+        }
+    }
+}
+
+impl std::error::Error for BodyError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Broken(error) => Some(error),
+            Self::TooLarge => None,
+        }
+    }
+}
+
+/// How long an instance may keep silent on `Expect: 100-continue` before the body is sent all the same.
+const EXPECT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A request's body that is passed on as it comes.
+pub struct StreamedBody {
+    incoming: Incoming,
+    /// Bytes that may still come.
+    allowance: u64,
+    client: Rc<ClientState>,
+    /// Holds the body back until the instance asks for it.
+    gate: Option<(Relay, Pin<Box<tokio::time::Sleep>>)>,
+}
+
+/// A request's body towards an instance.
+pub enum SendBody {
+    /// None.
+    Empty,
+    /// All of it is here.
+    Whole(Option<Bytes>),
+    /// It is still coming in.
+    Streamed(Box<StreamedBody>),
+}
+
+impl SendBody {
+    /// A body that is passed on as it comes, at most `allowance` bytes of it.
+    pub fn streamed(incoming: Incoming, allowance: u64, client: Rc<ClientState>) -> Self {
+        Self::Streamed(Box::new(StreamedBody { incoming, allowance, client, gate: None }))
+    }
+
+    /// Holds the body back until the instance has asked for it or kept silent for a second.
+    #[must_use]
+    pub fn gated_by(mut self, relay: Relay) -> Self {
+        if let Self::Streamed(body) = &mut self {
+            body.gate = Some((relay, Box::pin(tokio::time::sleep(EXPECT_PATIENCE))));
+        }
+        self
+    }
+}
+
+impl StreamedBody {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some((relay, patience)) = &mut self.gate {
+            if !relay.wants_body() {
+                ready!(patience.as_mut().poll(cx));
+            }
+            self.gate = None;
+        }
+        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        Poll::Ready(match frame {
+            None => {
+                self.client.body_ended();
+                None
+            }
+            Some(Err(error)) => Some(Err(BodyError::Broken(error))),
+            Some(Ok(frame)) => {
+                let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+                if length > self.allowance {
+                    return Poll::Ready(Some(Err(BodyError::TooLarge)));
+                }
+                self.allowance -= length;
+                Some(Ok(frame))
+            }
+        })
+    }
+}
+
+impl Drop for StreamedBody {
+    fn drop(&mut self) {
+        self.client.upload_over();
+    }
+}
+
+impl Body for SendBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Streamed(body) => body.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Whole(bytes) => bytes.is_none(),
+            Self::Streamed(body) => body.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Streamed(body) => body.incoming.size_hint(),
+        }
+    }
+}
+
+/// An answer's body as it comes from an instance. The request is in flight there until its end.
+pub struct UpstreamBody {
+    incoming: Incoming,
+    /// `None` once the end was reached and the connection went back to its pool.
+    held: Option<(Upstream, Place)>,
+    /// The client has got, or is getting, the head: it cannot be answered otherwise any more.
+    begun: bool,
+}
+
+impl UpstreamBody {
+    /// The body behind a head that `upstream` has just given.
+    pub fn new(incoming: Incoming, upstream: Upstream, place: Place) -> Self {
+        Self { incoming, held: Some((upstream, place)), begun: false }
+    }
+
+    /// The body of an answer that the client is getting from now on.
+    #[must_use]
+    pub fn begun(mut self) -> Self {
+        self.begun = true;
+        self
+    }
+
+    /// Reads on. At the end the connection is kept for others if it is good, and the place given back.
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let mut frame = Pin::new(&mut self.incoming).poll_frame(cx);
+        if frame.is_pending()
+            && let Some((upstream, _)) = &mut self.held
+        {
+            upstream.drive(cx);
+            frame = Pin::new(&mut self.incoming).poll_frame(cx);
+        }
+        let frame = ready!(frame);
+        if frame.is_none()
+            && let Some((mut upstream, place)) = self.held.take()
+            && upstream.is_reusable(cx)
+        {
+            upstream.used = true;
+            place.put_back(upstream);
+        }
+        if let Some(Err(_)) = &frame
+            && let Some((_, place)) = self.held.take()
+        {
+            place.failed();
+            if self.begun {
+                place.broke_off();
+            }
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)))
+    }
+
+    /// Its length in bytes, where the head says it.
+    pub fn length(&self) -> Option<u64> {
+        self.incoming.size_hint().exact()
+    }
+}
+
+/// A body read for as long as the gateway may hold it back.
+pub enum Held {
+    /// It came to its end.
+    Whole(Bytes),
+    /// It did not within the time; what came so far, and the rest.
+    Part(Bytes, UpstreamBody),
+    /// It broke off.
+    Broken,
+}
+
+/// Reads a small body for at most `patience`; `None`: no longer than it takes to ask once.
+pub async fn hold(mut body: UpstreamBody, patience: Option<Duration>) -> Held {
+    let mut gathered = Gathered::default();
+    let mut reading = std::pin::pin!(std::future::poll_fn(|cx| {
+        loop {
+            match ready!(body.poll_frame(cx)) {
+                None => return Poll::Ready(Ok(())),
+                Some(Ok(frame)) => gathered.add(frame),
+                Some(Err(error)) => return Poll::Ready(Err(error)),
+            }
+        }
+    }));
+    let read = match patience {
+        Some(patience) => tokio::time::timeout(patience, reading).await.ok(),
+        None => {
+            std::future::poll_fn(|cx| match reading.as_mut().poll(cx) {
+                Poll::Ready(read) => Poll::Ready(Some(read)),
+                Poll::Pending => Poll::Ready(None),
+            })
+            .await
+        }
+    };
+    match read {
+        Some(Ok(())) => Held::Whole(gathered.bytes()),
+        Some(Err(_)) => Held::Broken,
+        None => Held::Part(gathered.bytes(), body),
+    }
+}
+
+/// Frames put together; one frame is not copied.
+#[derive(Default)]
+struct Gathered {
+    first: Bytes,
+    more: BytesMut,
+}
+
+impl Gathered {
+    fn add(&mut self, frame: Frame<Bytes>) {
+        // A body whose length is known has no trailers, and only such bodies are gathered.
+        let Ok(data) = frame.into_data() else { return };
+        if self.first.is_empty() {
+            self.first = data;
+            return;
+        }
+        if self.more.is_empty() {
+            self.more.extend_from_slice(&self.first);
+        }
+        self.more.extend_from_slice(&data);
+    }
+
+    fn bytes(&mut self) -> Bytes {
+        if self.more.is_empty() { std::mem::take(&mut self.first) } else { self.more.split().freeze() }
+    }
+}
+
+/// Reads a small request body whole.
+///
+/// # Errors
+/// The client broke off.
+pub async fn read_whole(mut incoming: Incoming) -> Result<Bytes, BodyError> {
+    let mut gathered = Gathered::default();
+    while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut incoming).poll_frame(cx)).await {
+        gathered.add(frame.map_err(BodyError::Broken)?);
+    }
+    Ok(gathered.bytes())
+}
+
+/// Where an answer's body comes from.
+pub enum Source {
+    /// Nothing (more) to come.
+    Ended,
+    /// All of it is here.
+    Whole(Bytes),
+    /// What is here, then what still comes.
+    Streamed(Bytes, UpstreamBody),
+}
+
+/// An answer's body towards a client. Dropping it, at its end or when the client is gone, ends the request.
+pub struct AnswerBody {
+    source: Source,
+    client: Rc<ClientState>,
+}
+
+impl AnswerBody {
+    /// A body; `client` is told when it is over.
+    pub fn new(source: Source, client: Rc<ClientState>) -> Self {
+        Self { source, client }
+    }
+}
+
+impl Drop for AnswerBody {
+    fn drop(&mut self) {
+        self.client.answered();
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        match &mut this.source {
+            Source::Ended => Poll::Ready(None),
+            Source::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                this.source = Source::Ended;
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Source::Streamed(bytes, _) if !bytes.is_empty() => {
+                Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes)))))
+            }
+            Source::Streamed(_, body) => {
+                let frame = ready!(body.poll_frame(cx));
+                if !matches!(frame, Some(Ok(_))) {
+                    this.source = Source::Ended;
+                }
+                Poll::Ready(frame)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Ended => true,
+            Source::Whole(bytes) => bytes.is_empty(),
+            Source::Streamed(..) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Ended => SizeHint::with_exact(0),
+            Source::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Streamed(bytes, body) => {
+                let rest = body.incoming.size_hint();
+                rest.exact().map_or_else(SizeHint::default, |rest| SizeHint::with_exact(rest + bytes.len() as u64))
+            }
+        }
+    }
+}

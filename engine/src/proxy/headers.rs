@@ -1,0 +1,181 @@
+//! What of a head belongs to one connection and what goes on: RFC 9110 section 7.6, RFC 9112, RFC 7239.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+static X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+static VIA: HeaderValue = HeaderValue::from_static("1.1 unisono");
+
+/// What Connection says besides the names that are cut out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Nominated {
+    /// It names Upgrade.
+    pub upgrade: bool,
+}
+
+/// Cuts out all that belongs to the one connection: Connection and what it names, Keep-Alive, TE,
+/// Transfer-Encoding, Upgrade and their kin. A client may not have headers cut out that others rely on.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Nominated {
+    let mut nominated = Nominated::default();
+    if headers.contains_key(header::CONNECTION) {
+        let mut names: Vec<HeaderName> = Vec::new();
+        for value in headers.get_all(header::CONNECTION) {
+            for token in value.as_bytes().split(|byte| *byte == b',') {
+                match HeaderName::from_bytes(token.trim_ascii()) {
+                    Ok(name) if name == header::UPGRADE => nominated.upgrade = true,
+                    Ok(name) if !is_protected(&name) => names.push(name),
+                    _ => {}
+                }
+            }
+        }
+        for name in names {
+            headers.remove(name);
+        }
+        headers.remove(header::CONNECTION);
+    }
+    headers.remove(&KEEP_ALIVE);
+    headers.remove(&PROXY_CONNECTION);
+    headers.remove(header::TE);
+    headers.remove(header::UPGRADE);
+    headers.remove(header::PROXY_AUTHORIZATION);
+    headers.remove(header::PROXY_AUTHENTICATE);
+    if headers.remove(header::TRANSFER_ENCODING).is_some() {
+        // An answer with both was framed by Transfer-Encoding; its length is not to be believed.
+        headers.remove(header::CONTENT_LENGTH);
+    }
+    nominated
+}
+
+/// Headers that Connection may not name (as in CVE-2025-48865).
+fn is_protected(name: &HeaderName) -> bool {
+    [header::HOST, header::CONTENT_LENGTH, header::AUTHORIZATION, header::COOKIE, header::FORWARDED].contains(name)
+        || name.as_str().starts_with("x-forwarded-")
+}
+
+/// Whether the client takes trailers.
+pub fn takes_trailers(headers: &HeaderMap) -> bool {
+    headers.get_all(header::TE).iter().any(|value| {
+        value.as_bytes().split(|byte| *byte == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+    })
+}
+
+/// Who asks, and for what, as the gateway knows it; a client's own claims are overwritten.
+pub struct Identity<'a> {
+    /// The client's address.
+    pub client: &'a HeaderValue,
+    /// The host it named.
+    pub host: &'a HeaderValue,
+    /// The Forwarded header made of both, see [`forwarded`].
+    pub forwarded: HeaderValue,
+    /// The port it reached.
+    pub port: u16,
+}
+
+/// Writes the identity over whatever a client claims, and adds Via.
+pub fn set_identity(headers: &mut HeaderMap, identity: Identity<'_>) {
+    drop_look_alikes(headers);
+    headers.insert(&X_FORWARDED_FOR, identity.client.clone());
+    headers.insert(&X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    headers.insert(&X_FORWARDED_HOST, identity.host.clone());
+    headers.insert(&X_FORWARDED_PORT, HeaderValue::from(identity.port));
+    headers.insert(header::FORWARDED, identity.forwarded);
+    headers.append(header::VIA, VIA.clone());
+}
+
+/// The Forwarded header (RFC 7239) for a client and the host it named; quoted where the grammar asks for it.
+pub fn forwarded(client: std::net::IpAddr, host: &HeaderValue) -> HeaderValue {
+    let client = match client {
+        std::net::IpAddr::V4(address) => address.to_string(),
+        std::net::IpAddr::V6(address) => format!("\"[{address}]\""),
+    };
+    let host = host.to_str().unwrap_or_default();
+    let plain = !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+    let text = if plain {
+        format!("for={client};host={host};proto=http")
+    } else {
+        let host = host.replace('\\', "\\\\").replace('"', "\\\"");
+        format!("for={client};host=\"{host}\";proto=http")
+    };
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("for=unknown;proto=http"))
+}
+
+/// Cuts out names that a CGI-like server could not tell from a header that the gateway vouches for, such as
+/// `X_Forwarded_For` (as in CVE-2025-64484).
+fn drop_look_alikes(headers: &mut HeaderMap) {
+    let is_look_alike = |name: &HeaderName| {
+        name.as_str().contains('_') && {
+            let dashed = name.as_str().replace('_', "-");
+            dashed.starts_with("x-forwarded-")
+                || ["x-real-ip", "content-length", "content-type", "transfer-encoding"].contains(&dashed.as_str())
+        }
+    };
+    let found: Vec<HeaderName> = headers.keys().filter(|name| is_look_alike(name)).cloned().collect();
+    for name in found {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn what_connection_names_is_cut_out_but_not_what_others_rely_on() {
+        let mut headers = map(&[
+            ("connection", "close, X-Own, Authorization, x-forwarded-for"),
+            ("connection", "host"),
+            ("x-own", "1"),
+            ("authorization", "2"),
+            ("x-forwarded-for", "3"),
+            ("host", "4"),
+            ("keep-alive", "5"),
+        ]);
+
+        strip_hop_by_hop(&mut headers);
+
+        let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["authorization", "host", "x-forwarded-for"]);
+    }
+
+    #[test]
+    fn a_length_beside_a_transfer_encoding_is_not_believed() {
+        let mut headers = map(&[("content-length", "5"), ("transfer-encoding", "chunked")]);
+
+        strip_hop_by_hop(&mut headers);
+
+        assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn claims_of_the_client_are_overwritten() {
+        let mut headers =
+            map(&[("x-forwarded-for", "6.6.6.6"), ("x_forwarded_for", "6.6.6.6"), ("forwarded", "for=6")]);
+        let (client, host) = (HeaderValue::from_static("1.2.3.4"), HeaderValue::from_static("shop"));
+        let made = forwarded("1.2.3.4".parse().unwrap(), &host);
+
+        set_identity(&mut headers, Identity { client: &client, host: &host, forwarded: made, port: 80 });
+
+        assert!(!headers.values().any(|value| value.to_str().unwrap().contains('6')));
+        assert_eq!(headers["forwarded"], "for=1.2.3.4;host=shop;proto=http");
+    }
+
+    #[test]
+    fn forwarded_quotes_what_is_no_token() {
+        let made = forwarded("::1".parse().unwrap(), &HeaderValue::from_static("shop:8080"));
+
+        assert_eq!(made, "for=\"[::1]\";host=\"shop:8080\";proto=http");
+    }
+}

@@ -1,0 +1,95 @@
+//! The addresses at which the gateway answers: bound, accepted from, given up.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+use tokio::task::AbortHandle;
+
+use super::connection;
+use super::gateway::Gateway;
+use super::route::Routes;
+
+/// Connections that the kernel holds until they are accepted.
+const BACKLOG: i32 = 4096;
+/// Pause after a failed accept, which is most often for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A bound address.
+pub struct Listening {
+    /// The address, as the table names it.
+    pub address: SocketAddr,
+    /// Where its requests go; replaced whole.
+    pub routes: RefCell<Rc<Routes>>,
+    /// The table does not name the address any more: its connections end with their next answer.
+    pub closed: Cell<bool>,
+    accepting: RefCell<Option<AbortHandle>>,
+}
+
+impl Listening {
+    /// Takes connections from a bound socket from now on.
+    ///
+    /// # Errors
+    /// The kernel's; the address is free again then.
+    pub fn start(gateway: &Rc<Gateway>, address: SocketAddr, socket: std::net::TcpListener) -> io::Result<Rc<Self>> {
+        let listener = TcpListener::from_std(socket)?;
+        let listening = Rc::new(Self {
+            address,
+            routes: RefCell::default(),
+            closed: Cell::new(false),
+            accepting: RefCell::new(None),
+        });
+        let task = tokio::task::spawn_local(accept(Rc::clone(gateway), Rc::clone(&listening), listener));
+        *listening.accepting.borrow_mut() = Some(task.abort_handle());
+        Ok(listening)
+    }
+
+    /// Gives the address up; connections there end with their next answer.
+    pub fn close(&self) {
+        self.closed.set(true);
+        self.stop_accepting();
+    }
+
+    /// Takes no more connections; those there go on.
+    pub fn stop_accepting(&self) {
+        if let Some(task) = self.accepting.borrow_mut().take() {
+            task.abort();
+        }
+    }
+}
+
+/// Binds an address without taking connections yet.
+///
+/// # Errors
+/// The kernel's, for instance that another process has the address.
+pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A gateway that has just died leaves connections behind that would keep the address for a minute.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+async fn accept(gateway: Rc<Gateway>, listening: Rc<Listening>, listener: TcpListener) {
+    loop {
+        gateway.connections.wait_for_room().await;
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                tokio::task::spawn_local(connection::serve(Rc::clone(&gateway), Rc::clone(&listening), stream, peer));
+            }
+            Err(error) => {
+                eprintln!("gateway: cannot accept at {}: {error}", listening.address);
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Answers that the gateway makes itself: RFC 9457 problem details, with the reason as a header too.
+
+use http::{HeaderValue, Response, StatusCode, header};
+use serde::Serialize;
+
+/// Why the gateway answers instead of an instance. The word is what `unisono-reason` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The request is not one that may be passed on.
+    BadRequest,
+    /// CONNECT, which a gateway does not do.
+    NoMethod,
+    /// No rule matches host and path.
+    NoRoute,
+    /// The body is larger than the gateway lets through.
+    BodyTooLarge,
+    /// No instance was ready within the wait.
+    NoTarget,
+    /// Instances are there, and all were busy or unreachable for the whole wait.
+    WaitTimeout,
+    /// Too many requests wait already.
+    QueueFull,
+    /// The answer did not begin within the service's timeout.
+    Timeout,
+    /// The instance broke the connection.
+    UpstreamReset,
+    /// The instance answered what is not HTTP.
+    UpstreamInvalid,
+}
+
+impl Reason {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::NoMethod => "no_method",
+            Self::NoRoute => "no_route",
+            Self::BodyTooLarge => "body_too_large",
+            Self::NoTarget => "no_target",
+            Self::WaitTimeout => "wait_timeout",
+            Self::QueueFull => "queue_full",
+            Self::Timeout => "timeout",
+            Self::UpstreamReset => "upstream_reset",
+            Self::UpstreamInvalid => "upstream_invalid",
+        }
+    }
+
+    const fn status(self) -> StatusCode {
+        match self {
+            Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::NoMethod => StatusCode::NOT_IMPLEMENTED,
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NoTarget | Self::WaitTimeout | Self::QueueFull => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::UpstreamReset | Self::UpstreamInvalid => StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    const fn title(self) -> &'static str {
+        match self {
+            Self::BadRequest => "The request cannot be passed on",
+            Self::NoMethod => "The method is not supported",
+            Self::NoRoute => "No service answers here",
+            Self::BodyTooLarge => "The request body is too large",
+            Self::NoTarget => "The service has no ready instance",
+            Self::WaitTimeout => "The service is busy",
+            Self::QueueFull => "Too many requests wait for the service",
+            Self::Timeout => "The service did not answer in time",
+            Self::UpstreamReset => "The instance broke the connection",
+            Self::UpstreamInvalid => "The instance's answer is not HTTP",
+        }
+    }
+}
+
+/// A problem to be told to a client.
+#[derive(Debug)]
+pub struct Problem {
+    /// What happened.
+    pub reason: Reason,
+    /// What was found and what would be right.
+    pub detail: String,
+    /// The service it is about, once known.
+    pub service: Option<String>,
+    /// Whether the request may have had its effect; `None` where the question does not arise.
+    pub may_have_happened: Option<bool>,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    may_have_happened: Option<bool>,
+}
+
+impl Problem {
+    /// A problem with a request that reached no instance.
+    pub fn of(reason: Reason, detail: impl Into<String>) -> Self {
+        Self { reason, detail: detail.into(), service: None, may_have_happened: None }
+    }
+
+    /// Names the service.
+    #[must_use]
+    pub fn at(mut self, service: &str) -> Self {
+        self.service = Some(service.to_owned());
+        self
+    }
+
+    /// Says whether the request may have had its effect.
+    #[must_use]
+    pub fn happened(mut self, maybe: bool) -> Self {
+        self.may_have_happened = Some(maybe);
+        self
+    }
+
+    /// The answer, with its body still as text.
+    pub fn response(&self) -> Response<String> {
+        let status = self.reason.status();
+        let document = Document {
+            r#type: "about:blank",
+            title: self.reason.title(),
+            status: status.as_u16(),
+            detail: &self.detail,
+            reason: self.reason.word(),
+            service: self.service.as_deref(),
+            may_have_happened: self.may_have_happened,
+        };
+        let mut response = Response::new(serde_json::to_string(&document).unwrap_or_default());
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::SERVER, HeaderValue::from_static("unisono"));
+        headers.insert("unisono-reason", HeaderValue::from_static(self.reason.word()));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
