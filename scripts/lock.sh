@@ -19,6 +19,7 @@ PYTHON
 "$fresh/venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$fresh/wanted"
 {
   echo "# Written by scripts/lock.sh (make lock). Do not edit."
-  "$fresh/venv/bin/python" -m pip freeze --disable-pip-version-check | grep -E '^[A-Za-z0-9._-]+==[^ ]+$'
+  "$fresh/venv/bin/python" -m pip freeze --all --disable-pip-version-check |
+    grep -v "^setuptools==" | grep -E '^[A-Za-z0-9._-]+==[^ ]+$'
 } >"$fresh/lock"
 mv "$fresh/lock" requirements.lock

@@ -157,8 +157,11 @@ ensure_engine() {
   ensure_linker
   ensure_rust
   say "building the engine (the first time takes a few minutes)"
-  env -u CONDA_PREFIX VIRTUAL_ENV="$PWD/$VENV" "$VENV/bin/maturin" develop --release --locked --quiet >&2 ||
-    fail "the engine did not build; the compiler's message stands above"
+  local log=$STAMPS/engine.log
+  if ! env -u CONDA_PREFIX VIRTUAL_ENV="$PWD/$VENV" "$VENV/bin/maturin" develop --release --locked >"$log" 2>&1; then
+    tail -n 60 "$log" >&2
+    fail "the engine did not build; the reason stands above, all of it in $log"
+  fi
   printf '%s' "$digest" >"$STAMPS/engine"
 }
 
