@@ -207,7 +207,7 @@ def adopted(status: Status, running: Running | None, boot_id: str, goal: Goal, c
         healthy_since=status.ready_at,
         failures=status.failures,
         restarts=status.restarts,
-        retry_at=status.retry_at,
+        retry_at=(status.retry_at or context.now) if status.phase is Phase.BACKOFF else None,
         exit_code=status.exit_code,
         reason=status.reason,
     )
