@@ -446,7 +446,7 @@ class Conformance:
             ]
 
         writing = asyncio.create_task(write_all())
-        watching = []
+        watching: list[tuple[int, asyncio.Task[list[int]]]] = []
         while not writing.done():
             now = (await store.scan("")).revision
             after = start + (len(watching) * 37) % (now - start + 1)

@@ -8,16 +8,17 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.store.child import CLIENTS
-from tests.store.conformance import take
 
 import unisono
+from tests.store.child import CLIENTS
+from tests.store.conformance import LIMIT, take
 from unisono.store.base import Compacted
 from unisono.store.sqlite import SqliteStore
 
@@ -35,16 +36,19 @@ def faults(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def child(what: str, path: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that runs ``what``; killed at the end unless it has ended by itself."""
+    """A process that runs ``what``; killed at the end, or when it hangs, unless it has ended by itself."""
     source = str(Path(unisono.__file__).parents[1])
     process = subprocess.Popen(
         [sys.executable, CHILD, what, path],
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": source, **environment},
     )
+    watchdog = threading.Timer(LIMIT, process.kill)
+    watchdog.start()
     try:
         yield process
     finally:
+        watchdog.cancel()
         process.kill()
         process.wait()
         assert process.stdout is not None
@@ -54,7 +58,7 @@ def child(what: str, path: Path, **environment: str) -> Iterator[subprocess.Pope
 def said(process: subprocess.Popen[bytes], count: int | None = None) -> list[Any]:
     """The next ``count`` lines of a child, or all until it ends; a line cut by its death does not count."""
     assert process.stdout is not None
-    lines = []
+    lines: list[Any] = []
     while count is None or len(lines) < count:
         line = process.stdout.readline()
         if not line.endswith(b"\n"):
@@ -232,7 +236,7 @@ async def test_what_was_decided_on_a_failed_change_fails(tmp_path: Path) -> None
 
 
 def test_what_waits_is_limited(tmp_path: Path) -> None:
-    """Beyond a limit of bytes that wait to be written, a transaction is refused; later there is room again."""
+    """Beyond a limit of bytes that wait to be written a transaction is refused; later there is room."""
     with child("flood", tmp_path / "store.db") as process:
         errors, revision = said(process)
 

@@ -8,9 +8,9 @@ import random
 from pathlib import Path
 
 import pytest
+
 from tests.store.conformance import put, write
 from tests.store.linearizability import Operation, linearizable
-
 from unisono.store.base import Entry
 from unisono.store.sqlite import SqliteStore
 

@@ -11,9 +11,9 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
+
 from tests.store.conformance import LIMIT
 from tests.store.model import Model
-
 from unisono.store.base import Compacted, Compare, Delete, Field, Put, StoreError
 from unisono.store.sqlite import SqliteStore
 
@@ -93,9 +93,8 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(lists=st.lists(st.tuples(st.lists(COMPARES, max_size=1), operations()), min_size=2, max_size=6))
     def transact_at_once(self, lists: list[tuple[list[Compare], list[Put | Delete]]]) -> None:
         async def all_at_once() -> list[object]:
-            return await asyncio.gather(
-                *(self.store.transact(compares=compares, success=success) for compares, success in lists)
-            )
+            calls = [self.store.transact(compares=compares, success=success) for compares, success in lists]
+            return list(await asyncio.gather(*calls))
 
         found = self.run(all_at_once())
         assert found == [self.model.transact(self.now, compares, success, ()) for compares, success in lists]

@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.store.conformance import Conformance, keys, put, take, write
 
+from tests.store.conformance import Conformance, keys, put, take, write
 from unisono.store.base import Batch, Broken, Compacted, Delete
 from unisono.store.sqlite import SqliteStore
 
@@ -191,6 +191,16 @@ class TestRetention:
         revision = await write(harness.store, put("k"))
         assert [batch.revision for batch in await take(watch, 1)] == [revision]
 
+    async def test_a_watch_catches_up_under_steady_writes(self, harness: SqliteHarness) -> None:
+        """A write in each batch does not keep a watch reading the history for ever."""
+        start = await write(harness.store, put("k"))
+        await write(harness.store, put("k"))
+        watch = harness.store.watch("k", after=start)
+
+        await asyncio.gather(take(watch, 1), write(harness.store, put("k")))
+
+        assert watch._feed.live
+
     async def test_the_past_in_many_pages(self, harness: SqliteHarness) -> None:
         """More history than one page holds, revisions larger than a page among it, is read whole."""
         store = harness.store
@@ -286,7 +296,7 @@ class TestFile:
         harness.path.write_bytes(content)
 
         try:
-            found = await (await harness.open()).scan("")
+            found: object = await (await harness.open()).scan("")
         except Broken as error:
             found = str(error)
 
