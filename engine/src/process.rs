@@ -1,15 +1,14 @@
 //! The gateway as a process: one thread, from the table on disk to the last answer.
 
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::fs::{FlockOperation, Mode, flock};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -31,6 +30,8 @@ const DESCRIPTORS_KEPT: u64 = 2048;
 /// # Errors
 /// In words: another gateway answers at the control socket, or the socket cannot be made.
 pub fn run(control_socket: &Path, table_path: &Path) -> Result<(), String> {
+    // All that is made here, the control socket above all, is for this user alone.
+    umask(Mode::RWXU.complement());
     let connections_max = raise_descriptors();
     let _lock = lock(control_socket)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -85,7 +86,7 @@ fn lock(control_socket: &Path) -> Result<File, String> {
     path.push(".lock");
     let path = PathBuf::from(path);
     let fault = |error: io::Error| format!("cannot lock {}: {error}", path.display());
-    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path).map_err(fault)?;
+    let file = OpenOptions::new().create(true).append(true).open(&path).map_err(fault)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -95,20 +96,12 @@ fn lock(control_socket: &Path) -> Result<File, String> {
     }
 }
 
-/// Binds the control socket in place of one that a dead gateway left behind. Ready under its name only once it
-/// is guarded and takes connections.
+/// Binds the control socket in place of one that a dead gateway left behind; the lock says that it is dead.
 fn bind_control(path: &Path) -> io::Result<UnixListener> {
-    let mut fresh = path.as_os_str().to_owned();
-    fresh.push(".new");
-    let fresh = PathBuf::from(fresh);
-    match std::fs::remove_file(&fresh) {
+    match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+        _ => UnixListener::bind(path),
     }
-    let listener = UnixListener::bind(&fresh)?;
-    std::fs::set_permissions(&fresh, Permissions::from_mode(0o600))?;
-    std::fs::rename(&fresh, path)?;
-    Ok(listener)
 }
 
 /// Allows this process as many file descriptors as it may have; gives how many clients that is enough for.

@@ -2,7 +2,7 @@
 What can go wrong between the node and the gateway, sorted by what the caller does next::
 
     GatewayError
-    ├── Unreachable   no answer: try again when a gateway is there; what was asked may have happened
+    ├── Unreachable   no answer: try again when a gateway is there; ``may_have_happened`` tells whether it did
     ├── Outdated      it follows a newer table: go on from ``version``
     ├── Unbound       it could not listen at some addresses: leave them out; nothing was changed
     └── Refused       it did not understand: a fault in unisono; nothing was changed
@@ -18,7 +18,11 @@ class GatewayError(Exception):
 
 
 class Unreachable(GatewayError):
-    """The gateway did not answer."""
+    """The gateway did not answer. ``may_have_happened``: it had the request when it went silent."""
+
+    def __init__(self, message: str, *, may_have_happened: bool = True) -> None:
+        super().__init__(message)
+        self.may_have_happened = may_have_happened
 
 
 class Outdated(GatewayError):

@@ -1,0 +1,193 @@
+"""
+The gateway's process: found where it runs already, started where it does not, started again when it dies.
+
+The gateway outlives the node on purpose: cancelling :meth:`GatewayProcess.run` leaves it running, and the
+next node finds it by its control socket. Its end is seen by pidfd, so nothing is polled while it runs. What
+it does is the engine's; what it is told is :mod:`unisono.gateway.link`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+_log = logging.getLogger(__name__)
+
+_BACKOFF_SECONDS_MIN = 0.05
+_BACKOFF_SECONDS_MAX = 5.0
+_HEALTHY_SECONDS = 10.0  # a gateway that has lived so long is started again at once
+_START_SECONDS_MAX = 10.0
+_LOOK_SECONDS = 0.003  # between two looks for the socket, only while a gateway starts
+_STOP_SECONDS_MAX = 12.0  # it ends its answers within 10 s
+_LOG_BYTES_MAX = 1 << 20  # beyond it the log begins anew with the next start
+
+
+class GatewayProcess:
+    """
+    Keeps one gateway alive at a control socket.
+
+    Args:
+        control_socket: Where it answers the node.
+        table: File in which it keeps the last routing table.
+        log: Where its few lines go; by default beside the table, as ``gateway.log``.
+    """
+
+    def __init__(self, control_socket: Path, table: Path, *, log: Path | None = None) -> None:
+        self._socket = control_socket.absolute()
+        self._table = table.absolute()
+        self._log_file = log or table.with_suffix(".log")
+        self._pidfd: int | None = None
+        self._child: subprocess.Popen[bytes] | None = None
+        self.pid: int | None = None  # of the gateway that answers; None while there is none
+
+    async def run(self, on_ready: Callable[[], None] | None = None) -> None:
+        """
+        Keep a gateway alive until cancelled; it lives on then.
+
+        ``on_ready`` is called each time one answers that did not before: the first, found or started, and
+        each that had to be started after it. It has the table from its disk and serves already.
+        """
+        loop = asyncio.get_running_loop()
+        backoff = _BACKOFF_SECONDS_MIN
+        try:
+            while True:
+                began = loop.time()
+                pidfd = await self._ensure()
+                if pidfd is not None:
+                    if on_ready is not None:
+                        on_ready()
+                    await self._exit(pidfd)
+                    _log.warning("the gateway (process %s) ended by itself; starting another", self.pid)
+                self._forget()
+                if loop.time() - began >= _HEALTHY_SECONDS:
+                    backoff = _BACKOFF_SECONDS_MIN
+                    continue
+                if backoff > _BACKOFF_SECONDS_MIN:
+                    await asyncio.sleep(backoff)
+                backoff = min(backoff * 2, _BACKOFF_SECONDS_MAX)
+        finally:
+            self._close_pidfd()
+
+    async def stop(self) -> None:
+        """
+        End the gateway, for good: SIGTERM, which lets answers end, and SIGKILL after 12 s.
+
+        To be called once :meth:`run` has been cancelled. Returns when it is gone; none at all is no error.
+        """
+        if self._pidfd is None:
+            self._adopt()
+        pidfd = self._pidfd
+        if pidfd is None:
+            return
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, number)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_STOP_SECONDS_MAX):
+                    await self._exit(pidfd)
+                    break
+        self._forget()
+
+    async def _ensure(self) -> int | None:
+        """Find a gateway or start one; its pidfd, or ``None`` if none answers in the end."""
+        if self._adopt():
+            _log.info("the gateway runs already, as process %s", self.pid)
+            return self._pidfd
+        self._child = self._spawn()
+        deadline = asyncio.get_running_loop().time() + _START_SECONDS_MAX
+        while asyncio.get_running_loop().time() < deadline:
+            if self._adopt():
+                _log.info("started the gateway, as process %s", self.pid)
+                return self._pidfd
+            if self._child.poll() is not None:
+                _log.error("the gateway can't start: %s", self._last_words())
+                return None
+            await asyncio.sleep(_LOOK_SECONDS)
+        _log.error("the gateway did not answer within %.0f s of its start; ending it", _START_SECONDS_MAX)
+        self._child.kill()
+        self._child.wait()
+        return None
+
+    def _adopt(self) -> bool:
+        """Take the process that answers at the socket as the gateway, if there is one."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+            try:
+                probe.connect(str(self._socket))
+                credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+                pid: int = struct.unpack("3i", credentials)[0]
+                pidfd = os.pidfd_open(pid)
+            except OSError:
+                return False
+        self._close_pidfd()
+        self._pidfd, self.pid = pidfd, pid
+        return True
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "unisono.gateway", str(self._socket), str(self._table)]
+        with self._open_log() as log:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                env=_environment(),
+                start_new_session=True,
+            )
+
+    def _open_log(self) -> BinaryIO:
+        try:
+            begins_anew = self._log_file.stat().st_size > _LOG_BYTES_MAX
+        except FileNotFoundError:
+            begins_anew = True
+        return self._log_file.open("wb" if begins_anew else "ab")
+
+    def _last_words(self) -> str:
+        try:
+            lines = self._log_file.read_text(errors="replace").splitlines()
+        except OSError as error:
+            return str(error)
+        return lines[-1] if lines else "it said nothing"
+
+    @staticmethod
+    async def _exit(pidfd: int) -> None:
+        """Wait until the gateway's process is gone."""
+        loop = asyncio.get_running_loop()
+        gone = asyncio.Event()
+        loop.add_reader(pidfd, gone.set)
+        try:
+            await gone.wait()
+        finally:
+            loop.remove_reader(pidfd)
+
+    def _forget(self) -> None:
+        self._close_pidfd()
+        self.pid = None
+        if self._child is not None:
+            self._child.poll()  # takes the exit status, so that no zombie stays
+            self._child = None
+
+    def _close_pidfd(self) -> None:
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+            self._pidfd = None
+
+
+def _environment() -> dict[str, str]:
+    """This process's, with a module path that holds in another working directory, too."""
+    environment = dict(os.environ)
+    if path := environment.get("PYTHONPATH"):
+        environment["PYTHONPATH"] = os.pathsep.join(
+            os.path.abspath(entry) for entry in path.split(os.pathsep)
+        )
+    return environment
