@@ -420,6 +420,23 @@ class Conformance:
 
         assert [batch.revision for batch in await waiting] == [revision]
 
+    async def test_watches_of_nested_prefixes(self, store: Store) -> None:
+        """Each of several watches, of a key and of beginnings of it, has each event once."""
+        start = await write(store, put("x"))
+        watches = {prefix: store.watch(prefix, after=start) for prefix in ("", "a", "ab", "abc")}
+        waiting = {prefix: asyncio.create_task(take(watch, 1)) for prefix, watch in watches.items()}
+        await asyncio.sleep(0)
+        await write(store, put("a"), put("ab"), put("abc"), put("b"))
+
+        seen = {prefix: [event.key for event in (await task)[0].events] for prefix, task in waiting.items()}
+
+        assert seen == {
+            "": ["a", "ab", "abc", "b"],
+            "a": ["a", "ab", "abc"],
+            "ab": ["ab", "abc"],
+            "abc": ["abc"],
+        }
+
     async def test_watching_the_future_waits_for_it(self, store: Store) -> None:
         """A watch after a revision to come skips what is before it."""
         now = await write(store, put("a"))
