@@ -1,0 +1,462 @@
+"""
+From one service as it is written to what should run: defaults, defaults that follow from other fields,
+and what fields must not say together.
+
+What services must not say together is :mod:`unisono.spec.application`'s.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar, cast
+
+from unisono.spec import compose, programs, schema
+from unisono.spec.errors import Problem, Report, field_path
+from unisono.spec.fields import shell_operator
+from unisono.spec.interpolate import PORT
+from unisono.spec.layers import read_env, shown
+from unisono.spec.model import (
+    Condition,
+    Dependency,
+    HealthCheck,
+    Resources,
+    Restart,
+    Route,
+    ServiceSpec,
+    UpdateConfig,
+)
+from unisono.spec.nodes import ListNode, MapNode, Node, Scalar, find, plain_data, problem, quoted
+from unisono.spec.ports import Parsed, parse_port
+
+_LATER = "is not yet honoured: this version accepts the word and goes by "
+_RESTARTS = {"no": "no", "none": "no", "always": "always", "any": "always", "unless-stopped": "always"}
+
+T = TypeVar("T")
+Probe = Literal["http", "tcp", "command", "listen", "none"]
+
+
+@dataclass
+class Draft:
+    """A service on its way from the file: the model of what is written, and where it is written."""
+
+    name: str
+    written: schema.Service
+    node: MapNode
+    report: Report
+    variables: Mapping[str, str]
+    inherited: Mapping[str, str]
+    needed: frozenset[Condition]  # what other services wait for in this one
+    parsed_ports: list[Parsed] = field(default_factory=list)
+
+    def at(self, *path: str | int) -> Node:
+        """The node of a field, or the nearest one above it."""
+        return find(self.node, path)
+
+    def warn(self, message: str, *path: str | int) -> None:
+        """A warning at a field."""
+        node = self.at(*path)
+        self.report.warn(message, mark=node.mark, path=field_path((*self.node.path, *path)))
+
+    def error(self, message: str, *path: str | int, hint: str | None = None) -> None:
+        """A problem at a field, in words."""
+        node = self.at(*path)
+        where = field_path((*self.node.path, *path))
+        self.report.error(Problem(mark=node.mark, path=where, message=message, hint=hint))
+
+
+def service_spec(draft: Draft) -> ServiceSpec:
+    """
+    The resolved service; problems and warnings go to the draft's report.
+
+    Raises:
+        SpecError: A file of variables can't be read.
+    """
+    written = draft.written
+    container = written.image is not None or written.build is not None
+    working_dir = _working_dir(draft, container=container)
+    command = (*(written.entrypoint or ()), *(written.command or ()))
+    environment = _environment(draft)
+    draft.parsed_ports = [
+        parse_port(port, draft.at("ports", index), draft.report)
+        for index, port in enumerate(written.ports or ())
+    ]
+    ports = tuple(dict.fromkeys(port for parsed in draft.parsed_ports for port in parsed.published))
+    serves = _serves(draft, command, environment)
+    replicas, maximum = _scale(draft)
+    spec = ServiceSpec(
+        name=draft.name,
+        driver="container" if container else "process",
+        image=written.image,
+        command=command,
+        working_dir=working_dir,
+        environment=environment,
+        inherited=draft.inherited,
+        user=written.user,
+        port=written.port,
+        serves=serves,
+        replicas=replicas,
+        max_replicas=maximum,
+        depends_on=_depends_on(written),
+        healthcheck=_healthcheck(draft, serves=serves),
+        restart=_restart(draft),
+        stop_signal=written.stop_signal or ServiceSpec.stop_signal,
+        stop_grace_period=_or(written.stop_grace_period, ServiceSpec.stop_grace_period),
+        drain_period=_or(written.drain_period, ServiceSpec.drain_period),
+        resources=_resources(draft),
+        update=_update(draft),
+        routes=tuple(
+            dict.fromkeys(Route(path=route.path, host=route.host) for route in written.routes or ())
+        ),
+        ports=ports,
+        concurrency=written.concurrency,
+        timeout=None if written.timeout == math.inf else _or(written.timeout, ServiceSpec.timeout or 0.0),
+        attempts=_or(written.retries.attempts if written.retries else None, ServiceSpec.attempts),
+    )
+    if container:
+        draft.warn(compose.CONTAINERS, "image" if written.image is not None else "build")
+    else:
+        _check_program(draft, spec)
+        _check_ports(draft, spec)
+    _warn_of_later(draft)
+    return spec
+
+
+def _or(value: T | None, default: T) -> T:
+    return default if value is None else value
+
+
+def _working_dir(draft: Draft, *, container: bool) -> str:
+    """Absolute; of a container it is a path inside, which is left as it is."""
+    node = draft.written.working_dir
+    if node is not None and not isinstance(node, Scalar):
+        draft.report.error(problem(node, "the path of a folder"))
+        return "/"
+    if container:
+        return node.text if node is not None else "/"
+    mark = (node or draft.node).mark
+    path = os.path.abspath(mark.source.folder / os.path.expanduser(node.text if node is not None else "."))
+    if node is not None and programs.missing_folder(path):
+        draft.report.error(problem(node, "a folder that is there", hint=f"it was looked for at {path}"))
+    return path
+
+
+def _environment(draft: Draft) -> dict[str, str]:
+    """Variables from the files, then those in the service itself; Compose's precedence."""
+    merged: dict[str, str | None] = {}
+    for index, entry in enumerate(draft.written.env_file or ()):
+        merged.update(_from_file(draft, entry, index))
+    merged.update(draft.written.environment or {})
+    found = {}
+    for name, value in merged.items():
+        text = draft.variables.get(name) if value is None else value
+        if name == "PORT":
+            if text is not None and text != PORT:
+                draft.warn(
+                    f"PORT {quoted(text)} is overridden: each instance gets a port of its own in PORT; "
+                    "for a program that insists on one write port: beside environment",
+                    "environment",
+                    "PORT",
+                )
+        elif text is None:
+            draft.warn(f"the variable {name} is not set, so it is left out", "environment", name)
+        else:
+            found[name] = text
+    return found
+
+
+def _from_file(draft: Draft, entry: schema.EnvFile, index: int) -> dict[str, str]:
+    node = entry.path
+    if not isinstance(node, Scalar) or node.is_null:
+        draft.report.error(problem(node, "the path of a file"))
+        return {}
+    path = node.mark.source.folder / os.path.expanduser(node.text)
+    if not entry.required and not path.exists():
+        return {}
+    at = problem(node, "a file of variables")
+    return read_env(path, shown(path), draft.variables, draft.report, raw=entry.format == "raw", at=at)
+
+
+def _serves(draft: Draft, command: tuple[str, ...], environment: Mapping[str, str]) -> bool:
+    """
+    Whether someone is expected to call it: it says so, tells its port, has a route, or others depend on it.
+    """
+    written, probe = draft.written, draft.written.healthcheck
+    reachable = next(
+        (key for key in ("routes", "ports", "port", "expose") if getattr(written, key) not in (None, [], ())),
+        None,
+    )
+    if written.serves is not None:
+        if reachable and not written.serves:
+            draft.error(
+                f"says that it does not serve, but it has {reachable}",
+                "serves",
+                hint="take one of the two out",
+            )
+        return written.serves
+    mentions = (*command, *environment.values(), *(t for t in (written.environment or {}).values() if t))
+    told = any(PORT in text or re.search(r"\$(PORT\b|\{PORT\b)", text) for text in mentions)
+    probed = probe is not None and (probe.http is not None or bool(probe.tcp))
+    awaited = bool(draft.needed - {Condition.COMPLETED})
+    return bool(reachable or told or probed or awaited)
+
+
+def _scale(draft: Draft) -> tuple[int, int | None]:
+    """The number of instances, and the most of them if a range was given."""
+    scale, deploy = draft.written.scale, draft.written.deploy
+    replicas = deploy.replicas if deploy else None
+    if scale is None:
+        return _or(replicas, ServiceSpec.replicas), None
+    if replicas is not None and (scale.min, scale.max) != (replicas, replicas):
+        line = draft.at("deploy", "replicas").mark.line
+        draft.error(
+            f"differs from deploy.replicas, which is {replicas} in line {line}",
+            "scale",
+            hint="write one of the two",
+        )
+    if scale.max is not None and scale.max < scale.min:
+        draft.error(f"found max {scale.max} below min {scale.min}, want at least that", "scale")
+    if not isinstance(draft.at("scale"), MapNode):
+        return scale.min, None
+    if scale.max is not None and scale.max > scale.min:
+        draft.warn(
+            "nothing scales by itself in this version: `unisono scale` moves between min and max",
+            "scale",
+            "max",
+        )
+    return scale.min, scale.max
+
+
+def _depends_on(written: schema.Service) -> tuple[Dependency, ...]:
+    return tuple(
+        Dependency(service=name, condition=Condition(entry.condition), required=entry.required)
+        for name, entry in (written.depends_on or {}).items()
+    )
+
+
+def _healthcheck(draft: Draft, *, serves: bool) -> HealthCheck:
+    written = draft.written.healthcheck
+    if written is None:
+        return HealthCheck(kind="listen" if serves else "none")
+    kind, path, command = _probe(draft, written, serves=serves)
+    if kind in ("http", "tcp") and not serves:
+        draft.error(
+            "asks at a port, but the service does not serve", "healthcheck", hint="take serves: false out"
+        )
+    return HealthCheck(
+        kind=kind,
+        path=path,
+        command=command,
+        interval=_or(written.interval, HealthCheck.interval),
+        timeout=_or(written.timeout, HealthCheck.timeout),
+        retries=_or(written.retries, HealthCheck.retries),
+        start_period=_or(written.start_period, HealthCheck.start_period),
+        start_interval=_or(written.start_interval, HealthCheck.start_interval),
+    )
+
+
+def _probe(draft: Draft, written: schema.HealthCheck, *, serves: bool) -> tuple[Probe, str, tuple[str, ...]]:
+    """Kind, path and command of the probe."""
+    if written.disable:
+        return "none", "/", ()
+    given = [key for key in ("http", "tcp", "command", "test") if getattr(written, key) not in (None, False)]
+    if len(given) > 1:
+        draft.error(f"found {' and '.join(given)}, want one of them", "healthcheck")
+    if written.http is not None:
+        return "http", written.http.path, ()
+    if written.tcp:
+        return "tcp", "/", ()
+    command = written.command or ()
+    if written.command is not None and not command:
+        draft.error("found nothing to run, want a command", "healthcheck", "command")
+    if written.test is not None:
+        command = _tested(draft, written.test)
+        if not command:
+            return "none", "/", ()
+    if command:
+        return "command", "/", command
+    return ("listen" if serves else "none"), "/", ()
+
+
+def _tested(draft: Draft, node: Node) -> tuple[str, ...]:
+    """The command of Compose's ``test``; empty for NONE."""
+    wanted = "a text, or a list that begins with CMD, CMD-SHELL or NONE"
+    if isinstance(node, Scalar) and not node.is_null:
+        return ("/bin/sh", "-c", node.text)
+    if not isinstance(node, ListNode) or not node or not all(isinstance(item, Scalar) for item in node):
+        draft.report.error(problem(node, wanted))
+        return ()
+    first, rest = node[0].text, tuple(item.text for item in node[1:])
+    if first == "NONE":
+        return ()
+    if first == "CMD" and rest:
+        return rest
+    if first == "CMD-SHELL" and len(rest) == 1:
+        return ("/bin/sh", "-c", rest[0])
+    draft.report.error(
+        problem(node, wanted, found=f"a list that begins with {quoted(first)}", hint=_test_hint(first))
+    )
+    return ()
+
+
+def _test_hint(first: str) -> str:
+    if first in ("CMD", "CMD-SHELL"):
+        return "CMD is followed by a program and its arguments, CMD-SHELL by one text"
+    return "put CMD before it"
+
+
+def _restart(draft: Draft) -> Restart:
+    written, deploy = draft.written.restart, draft.written.deploy
+    policy = deploy.restart_policy if deploy else None
+    if policy is not None:
+        name, attempts = policy.condition, policy.max_attempts
+    elif written is not None:
+        name, _, count = written.partition(":")
+        attempts = int(count) if int(count or 0) else None
+    else:
+        return Restart(policy="on-failure" if Condition.COMPLETED in draft.needed else "always")
+    chosen = _RESTARTS.get(name, "on-failure")
+    if chosen == "always" and Condition.COMPLETED in draft.needed:
+        draft.warn(
+            "others wait for it to complete, but it is always started again: want on-failure", "restart"
+        )
+    return Restart(policy=cast(Any, chosen), max_attempts=None if chosen == "no" else attempts)
+
+
+def _resources(draft: Draft) -> Resources:
+    deploy = draft.written.deploy
+    limits = deploy.resources.limits if deploy and deploy.resources else None
+    found = []
+    for short, long in (("cpus", "cpus"), ("mem_limit", "memory")):
+        one, other = getattr(draft.written, short), getattr(limits, long, None)
+        if one is not None and other is not None and one != other:
+            line = draft.at("deploy", "resources", "limits", long).mark.line
+            draft.error(
+                f"differs from deploy.resources.limits.{long} in line {line}",
+                short,
+                hint="write one of the two",
+            )
+        found.append(_or(one, other))
+    return Resources(cpus=found[0], memory=found[1])
+
+
+def _update(draft: Draft) -> UpdateConfig:
+    deploy = draft.written.deploy
+    written = deploy.update_config if deploy else None
+    order = written.order if written else None
+    if draft.written.port is not None:
+        if order == "start-first":
+            message = "two instances can't have the fixed port at once, want stop-first"
+            draft.error(message, "deploy", "update_config", "order")
+        order = "stop-first"
+    given = {} if written is None else {k: v for k, v in written.model_dump().items() if v is not None}
+    return UpdateConfig(**{**given, "order": order or UpdateConfig.order})
+
+
+def _check_program(draft: Draft, spec: ServiceSpec) -> None:
+    """Note a command that can't run on this machine, whoever would start it."""
+    written = draft.written
+    if not spec.command or not spec.command[0]:
+        draft.error("found no program to run, want a command (or the image of a container)", "command")
+        return
+    if spec.user is not None and programs.unknown_user(spec.user):
+        draft.report.error(problem(draft.at("user"), "a user of this machine"))
+    key = "entrypoint" if written.entrypoint else "command"
+    _check_command(draft, spec, spec.command, key)
+    _check_command(draft, spec, spec.update.release_command, "deploy", "update_config", "release_command")
+    _check_command(
+        draft, spec, spec.healthcheck.command, "healthcheck", "test" if _has_test(written) else "command"
+    )
+    for key in ("entrypoint", "command"):
+        _warn_of_shell(draft, key)
+    _warn_of_shell(draft, "deploy", "update_config", "release_command")
+
+
+def _has_test(written: schema.Service) -> bool:
+    return written.healthcheck is not None and written.healthcheck.test is not None
+
+
+def _check_command(draft: Draft, spec: ServiceSpec, command: tuple[str, ...], *path: str) -> None:
+    if not command or (PORT in command[0]):
+        return
+    search_path = spec.environment.get("PATH", spec.inherited.get("PATH", os.defpath))
+    missing = programs.search(command[0], search_path, spec.working_dir)
+    if missing is not None and not programs.missing_folder(spec.working_dir):
+        node = draft.at(*path)
+        shown_program = f"the program {quoted(command[0])}"
+        hint = programs.remedy(command[0], command, spec.working_dir)
+        draft.report.error(
+            Problem(
+                mark=node.mark,
+                path=field_path((*draft.node.path, *path)),
+                found=shown_program,
+                wanted=f"one that can be run: {missing}",
+                hint=hint,
+            )
+        )
+
+
+def _warn_of_shell(draft: Draft, *path: str) -> None:
+    node = draft.at(*path)
+    is_there = isinstance(node, Scalar) and node.path == (*draft.node.path, *path)
+    operator = shell_operator(node.text) if isinstance(node, Scalar) and is_there else None
+    if operator:
+        draft.warn(
+            f"no shell runs, so {operator} is an argument like any other: for one write [sh, -c, ...]", *path
+        )
+
+
+def _check_ports(draft: Draft, spec: ServiceSpec) -> None:
+    """Note what an own port forbids, and warn of a program that would take the gateway's."""
+    numbers = {port.port for port in spec.ports}
+    if spec.port is not None:
+        if spec.replicas > 1 or (spec.max_replicas or 1) > 1:
+            draft.error(
+                "only one instance can have a fixed port, want scale 1",
+                "port",
+                hint="or tell the port by {port}",
+            )
+        if spec.port in numbers:
+            message = f"the program listens at {spec.port} itself, so the gateway can't"
+            draft.error(
+                message, "ports", hint=f"publish another one, such as {spec.port % 65535 + 1}:{spec.port}"
+            )
+        return
+    if any(PORT in word for word in spec.command):
+        return
+    named = " ".join(spec.command)
+    for parsed in draft.parsed_ports:
+        for target in parsed.targets:
+            if target in numbers and re.search(rf"(?<![\d.]){target}(?![\d.])", named):
+                draft.warn(
+                    f"names the port {target}, at which the gateway listens: write {PORT} in its place",
+                    "command",
+                )
+
+
+def _warn_of_later(draft: Draft) -> None:
+    """Words that later versions honour."""
+    written = draft.written
+    if written.priority is not None:
+        draft.warn(_LATER + "the defaults", "priority")
+    if isinstance(node := draft.at("concurrency"), Scalar) and node.text == "auto":
+        draft.warn(_LATER + "no limit", "concurrency")
+    if written.retries is not None and written.retries.budget is not None:
+        draft.warn(_LATER + "attempts alone", "retries", "budget")
+    if written.scale is not None and written.scale.wait is not None:
+        draft.warn(_LATER + "the number of instances", "scale", "wait")
+    if written.deploy is not None and written.deploy.mode not in (None, "replicated"):
+        draft.warn("has no effect: services are replicated", "deploy", "mode")
+    for name, entry in (written.depends_on or {}).items():
+        if entry.restart:
+            draft.warn(
+                "restart has no effect: the gateway follows a service that restarts", "depends_on", name
+            )
+
+
+def build_data(written: schema.Service) -> Any:
+    """``build`` as plain data, for printing it again."""
+    return None if written.build is None else plain_data(written.build)

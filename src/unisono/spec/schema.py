@@ -1,0 +1,524 @@
+"""
+The file as it is written: one model for each mapping in it, with a description for each field.
+
+Keys that are not here are errors with the nearest right one; those that Compose has and we can't honour
+(:mod:`unisono.spec.compose`) are taken out with a warning; ``x-`` keys are anybody's. The JSON Schema for
+editors comes from the same models. What the values mean together is :mod:`unisono.spec.convert`'s.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+
+from unisono.spec import compose
+from unisono.spec.errors import Problem, Report, field_path
+from unisono.spec.fields import (
+    ANYTHING,
+    COMMAND,
+    CONCURRENCY,
+    ENVIRONMENT,
+    FLAG,
+    HOST,
+    PATH,
+    PERCENT,
+    RESTART,
+    SIGNAL,
+    SIZE,
+    TEXT,
+    TEXTS,
+    Also,
+    duration,
+    many,
+    number,
+    one_of,
+    unfit,
+    whole,
+)
+from unisono.spec.nodes import ListNode, MapNode, Node, Scalar, find, key_mark, problem, quoted
+
+MAX_REPLICAS = 1000
+
+# What people write who come from elsewhere, where the spelling alone leads nowhere.
+_SYNONYMS = {
+    "args": "command",
+    "cmd": "command",
+    "cwd": "working_dir",
+    "directory": "working_dir",
+    "env": "environment",
+    "health": "healthcheck",
+    "instances": "scale",
+    "needs": "depends_on",
+    "replicas": "scale",
+    "run": "command",
+}
+
+
+def _extras(schema: dict[str, Any], model: type[Any]) -> None:
+    """What the validator below also accepts, for editors."""
+    for key, reason in model.not_honoured.items():
+        schema.setdefault("properties", {})[key] = {"description": f"Compose's; {reason}."}
+    schema["patternProperties"] = {"^x-": {}}
+    for entry in schema.get("properties", {}).values():
+        entry.pop("title", None)
+        entry.pop("default", None)
+
+
+class Model(BaseModel):
+    """A mapping in the file; a key without a value counts as not given."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_extras)
+    not_honoured: ClassVar[Mapping[str, str]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, data: Any, info: ValidationInfo) -> Any:
+        if not isinstance(data, MapNode):
+            raise unfit(data, "a mapping with keys such as " + ", ".join(list(cls.model_fields)[:3]))
+        context: Any = info.context
+        report: Report = context["report"]
+        known, fields = {}, cls.model_fields
+        for key, node in data.items():
+            if key in fields:
+                if not (isinstance(node, Scalar) and node.is_null):
+                    known[key] = node
+            elif key in cls.not_honoured:
+                path = field_path((*data.path, key))
+                report.warn(cls.not_honoured[key], mark=key_mark(data, key), path=path)
+            elif not key.startswith("x-"):
+                report.error(cls._unknown(data, key))
+        return known
+
+    @classmethod
+    def _unknown(cls, data: MapNode, key: str) -> Problem:
+        names = [*cls.model_fields, *cls.not_honoured]
+        near = difflib.get_close_matches(key.lower(), names, 1)
+        if not near and key in _SYNONYMS and _SYNONYMS[key] in names:
+            near = [_SYNONYMS[key]]
+        wanted = near[0] if near else "one of " + ", ".join(sorted(cls.model_fields))
+        return Problem(
+            mark=key_mark(data, key),
+            path=field_path(data.path),
+            found=f"the unknown key {quoted(key)}",
+            wanted=wanted,
+            hint=cls._remedy(data[key]),
+        )
+
+    @classmethod
+    def _remedy(cls, _value: Node) -> str | None:
+        return None
+
+
+def _text_as(key: str) -> Any:
+    def normalise(node: Node) -> Node:
+        if isinstance(node, Scalar) and not node.is_null:
+            return MapNode([(key, node)], node.mark, {key: node.mark}, path=node.path)
+        return node
+
+    return normalise
+
+
+def _probe(node: Node) -> Node:
+    return _text_as("path")(node)  # type: ignore[no-any-return]
+
+
+def _scale(node: Node) -> Node:
+    if not isinstance(node, Scalar):
+        return node
+    whole(0, MAX_REPLICAS).read(node)
+    entries = [("min", node), ("max", node)]
+    return MapNode(entries, node.mark, {"min": node.mark, "max": node.mark}, path=node.path)
+
+
+def _names(node: Node) -> Node:
+    """A list of names as a mapping to nothing."""
+    if isinstance(node, MapNode):
+        entries = [(key, _or_empty(child)) for key, child in node.items()]
+        return MapNode(entries, node.mark, node.keys_at, path=node.path)
+    if not isinstance(node, ListNode):
+        raise unfit(node, "a list of services, or a mapping from them to conditions")
+    items: dict[str, Node] = {}
+    marks = {}
+    for item in node:
+        if not isinstance(item, Scalar) or item.is_null:
+            raise unfit(item, "the name of a service")
+        items[item.text] = MapNode([], item.mark, {}, path=item.path)
+        marks[item.text] = item.mark
+    return MapNode(items.items(), node.mark, marks, path=node.path)
+
+
+def _or_empty(node: Node) -> Node:
+    if isinstance(node, Scalar) and node.is_null:
+        return MapNode([], node.mark, {}, path=node.path)
+    return node
+
+
+def _env_files(node: Node) -> Node:
+    items = node if isinstance(node, ListNode) else [node]
+    return ListNode([_text_as("path")(item) for item in items], node.mark, path=node.path)
+
+
+def _ports(node: Node) -> Node:
+    if not isinstance(node, ListNode):
+        raise unfit(node, 'a list such as ["8000:8000"]')
+    return ListNode([_text_as("target")(item) for item in node], node.mark, path=node.path)
+
+
+def _services(node: Node) -> Node:
+    if not isinstance(node, MapNode):
+        raise unfit(node, "a mapping from names to services")
+    return node
+
+
+_NAMES = {"type": "array", "items": {"type": "string"}}
+
+
+class Dependency(Model):
+    """What a service waits for in one that it depends on."""
+
+    condition: Annotated[
+        str, one_of("service_started", "service_healthy", "service_completed_successfully")
+    ] = Field("service_started", description="What to wait for before starting.")
+    required: Annotated[bool, FLAG] = Field(
+        True, description="false: go on without it if it is not there or its profile is not active."
+    )
+    restart: Annotated[bool, FLAG] = Field(
+        False, description="Compose's; has no effect: the gateway follows a service that restarts."
+    )
+
+
+class HttpProbe(Model):
+    """A GET that a healthy instance answers with a status below 400."""
+
+    path: Annotated[str, PATH] = Field("/", description="Where to ask.")
+
+
+class HealthCheck(Model):
+    """
+    How an instance is known to be ready and healthy. At most one of http, tcp, command, test and disable.
+
+    Without one, a service that serves is ready once its port listens, any other once its process runs.
+    """
+
+    http: Annotated[HttpProbe, Also(_probe, {"type": "string", "pattern": r"^/|\$"})] | None = Field(
+        None, description="Ask over HTTP: a path, such as /healthz."
+    )
+    tcp: Annotated[bool, FLAG] | None = Field(None, description="true: connect to the instance's port.")
+    command: Annotated[tuple[str, ...], COMMAND] | None = Field(
+        None, description="Run a program; 0 means healthy. {port} is the instance's port."
+    )
+    test: Annotated[Node, ANYTHING] | None = Field(
+        None, description="Compose's: a text for a shell, or a list that begins with CMD, CMD-SHELL or NONE."
+    )
+    disable: Annotated[bool, FLAG] = Field(False, description="true: no probes; ready once the process runs.")
+    interval: Annotated[float, duration(positive=True)] | None = Field(
+        None, description="Time between probes of a ready instance; 1s by default."
+    )
+    timeout: Annotated[float, duration(positive=True)] | None = Field(
+        None, description="A probe that takes longer has failed; 1s by default."
+    )
+    retries: Annotated[int, whole(1, 1000)] | None = Field(
+        None, description="Failures in a row after which an instance is unhealthy; 3 by default."
+    )
+    start_period: Annotated[float, duration()] | None = Field(
+        None, description="Failures this soon after the start do not count; 0s by default."
+    )
+    start_interval: Annotated[float, duration(positive=True)] | None = Field(
+        None, description="Time between probes until the first success; 50ms by default."
+    )
+
+
+class Wait(Model):
+    """A bound on the time that requests wait; for a later version."""
+
+    p: Annotated[float, number(0, 1, above=True)] = Field(description="The share of requests, such as 0.99.")
+    below: Annotated[float, duration(positive=True)] = Field(description="What they wait at most.")
+
+
+class Scale(Model):
+    """How many instances a service may have."""
+
+    min: Annotated[int, whole(0, MAX_REPLICAS)] = Field(1, description="At least; the number at the start.")
+    max: Annotated[int, whole(0, MAX_REPLICAS)] | None = Field(
+        None, description="At most. `unisono scale` moves between the two."
+    )
+    wait: Wait | None = Field(None, description="The goal of automatic scaling; not yet honoured.")
+
+
+class Limits(Model):
+    """What one instance may use at most."""
+
+    not_honoured = compose.LIMITS
+    cpus: Annotated[float, number(0, 100_000, above=True)] | None = Field(
+        None, description="Processors, such as 0.5."
+    )
+    memory: Annotated[int, SIZE] | None = Field(
+        None, description="Memory, such as 512m; k, m, g are powers of 1024."
+    )
+
+
+class ResourcesSection(Model):
+    """Limits of each instance."""
+
+    not_honoured = compose.RESOURCES
+    limits: Limits | None = Field(None, description="At most this.")
+
+
+class UpdateSection(Model):
+    """How a new revision replaces the old one."""
+
+    order: Annotated[str, one_of("start-first", "stop-first")] | None = Field(
+        None,
+        description="start-first (the default; Compose's is stop-first): the new instance is ready "
+        "before the old one goes.",
+    )
+    parallelism: Annotated[int, whole(0, MAX_REPLICAS)] | None = Field(
+        None, description="Instances replaced at a time; 1 by default, 0 means all."
+    )
+    delay: Annotated[float, duration()] | None = Field(
+        None, description="Pause between two batches; 0s by default."
+    )
+    failure_action: Annotated[str, one_of("rollback", "pause", "continue")] | None = Field(
+        None, description="What to do when it fails; rollback by default (Compose's is pause)."
+    )
+    monitor: Annotated[float, duration()] | None = Field(
+        None, description="How long after the last replacement a failure still counts; 5s by default."
+    )
+    max_failure_ratio: Annotated[float, number(0, 1)] | None = Field(
+        None, description="Share of failed instances that is tolerated; 0 by default."
+    )
+    progress_deadline: Annotated[float, duration(positive=True)] | None = Field(
+        None, description="It has failed when no new instance becomes ready for this long; 10m by default."
+    )
+    release_command: Annotated[tuple[str, ...], COMMAND] | None = Field(
+        None, description="Runs once, to its end, before the first instance is replaced: a migration."
+    )
+
+
+class RestartPolicy(Model):
+    """Compose's longer form of restart; it wins over the short one."""
+
+    not_honoured = compose.RESTART_POLICY
+    condition: Annotated[str, one_of("none", "on-failure", "any")] = Field(
+        "any", description="When to restart: none, on-failure or any."
+    )
+    max_attempts: Annotated[int, whole(1, 1_000_000)] | None = Field(
+        None, description="Restarts in a row before giving up; no limit by default."
+    )
+
+
+class Deploy(Model):
+    """How instances are placed, limited and replaced."""
+
+    not_honoured = compose.DEPLOY
+    mode: Annotated[str, one_of("replicated", "global", "replicated-job", "global-job")] | None = Field(
+        None, description="replicated; the others have no effect."
+    )
+    replicas: Annotated[int, whole(0, MAX_REPLICAS)] | None = Field(
+        None, description="Number of instances; the same as scale."
+    )
+    resources: ResourcesSection | None = Field(None, description="Limits of each instance.")
+    update_config: UpdateSection | None = Field(None, description="How a new revision replaces the old one.")
+    restart_policy: RestartPolicy | None = Field(None, description="What happens when an instance ends.")
+
+
+class Route(Model):
+    """Requests at the gateway's public address that belong to the service."""
+
+    path: Annotated[str, PATH] = Field("/", description="What the path begins with; the longest route wins.")
+    host: Annotated[str, HOST] | None = Field(
+        None, description="Only requests for this host; any by default."
+    )
+
+
+class Retries(Model):
+    """Further tries of requests that may be sent again."""
+
+    attempts: Annotated[int, whole(1, 100)] | None = Field(
+        None, description="Tries of one request in all; 3 by default."
+    )
+    budget: Annotated[float, PERCENT] | None = Field(
+        None, description="Share of requests that may be second tries, such as 20%; not yet honoured."
+    )
+
+
+class Port(Model):
+    """A port at which the gateway answers for the service: "8000:8000", or its parts."""
+
+    target: Annotated[str, TEXT] = Field(
+        description="The port inside a container; a process is told its own by {port}."
+    )
+    published: Annotated[str, TEXT] | None = Field(None, description="The port at which the gateway listens.")
+    host_ip: Annotated[str, TEXT] | None = Field(
+        None, description="The address at which it listens; 127.0.0.1 by default (Compose's is all of them)."
+    )
+    protocol: Annotated[str, TEXT] | None = Field(None, description="tcp; others can't be published.")
+    app_protocol: Annotated[str, TEXT] | None = Field(None, description="http; has no effect.")
+    mode: Annotated[str, TEXT] | None = Field(None, description="Compose's; has no effect.")
+    name: Annotated[str, TEXT] | None = Field(None, description="For people; has no effect.")
+
+
+class EnvFile(Model):
+    """A file of variables."""
+
+    path: Annotated[Node, ANYTHING] = Field(description="The file, from the folder of this one.")
+    required: Annotated[bool, FLAG] = Field(True, description="false: go on if there is no such file.")
+    format: Annotated[str, one_of("raw")] | None = Field(
+        None, description="raw: lines are taken as they are, with quotes and dollar signs."
+    )
+
+
+_SHORT_PORT = {"type": ["string", "integer"]}
+_TEXT_SCHEMA = {"type": "string"}
+
+
+class Service(Model):
+    """One service: a program, how many instances of it run, and how requests reach them."""
+
+    not_honoured = compose.SERVICE
+    command: Annotated[tuple[str, ...], COMMAND] | None = Field(
+        None,
+        description="The program and its arguments, with no shell. {port} or $PORT is the instance's port.",
+    )
+    entrypoint: Annotated[tuple[str, ...], COMMAND] | None = Field(
+        None, description="Stands before command: the program, if command holds only arguments."
+    )
+    working_dir: Annotated[Node, ANYTHING] | None = Field(
+        None, description="Where the program runs; the folder of this file by default."
+    )
+    environment: Annotated[dict[str, str | None], ENVIRONMENT] | None = Field(
+        None, description="Variables, as a mapping or a list; one without a value is taken from the caller's."
+    )
+    env_file: Annotated[list[EnvFile], Also(_env_files, _TEXT_SCHEMA, _NAMES)] | None = Field(
+        None, description="Files of variables; later ones win, environment wins over all."
+    )
+    user: Annotated[str, TEXT] | None = Field(
+        None, description="Who the program runs as: a name or number, with :group if wanted."
+    )
+    depends_on: Annotated[dict[str, Dependency], Also(_names, _NAMES)] | None = Field(
+        None, description="Services that start first. PAYMENTS_URL leads to the service payments."
+    )
+    healthcheck: HealthCheck | None = Field(
+        None, description="How an instance is known to be ready and healthy."
+    )
+    routes: Annotated[list[Route], Also(many("a list such as [{path: /orders}]"))] | None = Field(
+        None, description="Requests at the gateway's public address that belong to the service."
+    )
+    ports: Annotated[list[Port], Also(_ports, {"type": "array", "items": _SHORT_PORT})] | None = Field(
+        None, description="Ports of its own at which the gateway answers for the service."
+    )
+    expose: Annotated[tuple[str, ...], TEXTS] | None = Field(
+        None, description="Compose's; here it says that the service serves."
+    )
+    port: Annotated[int, whole(1, 65535)] | None = Field(
+        None,
+        description="The port that the program insists on, if it can't be told one; it has one instance.",
+    )
+    serves: Annotated[bool, FLAG] | None = Field(
+        None, description="Whether it listens at a port; found out from the other fields by default."
+    )
+    scale: Annotated[Scale, Also(_scale, {"type": ["integer", "string"]})] | None = Field(
+        None, description="Number of instances, or a range of it."
+    )
+    deploy: Deploy | None = Field(None, description="How instances are limited and replaced.")
+    cpus: Annotated[float, number(0, 100_000, above=True)] | None = Field(
+        None, description="The same as deploy.resources.limits.cpus."
+    )
+    mem_limit: Annotated[int, SIZE] | None = Field(
+        None, description="The same as deploy.resources.limits.memory."
+    )
+    restart: Annotated[str, RESTART] | None = Field(
+        None,
+        description="When an ended instance is started again: always (the default; Compose's is no), "
+        "on-failure, on-failure:N or no; unless-stopped means always.",
+    )
+    stop_signal: Annotated[str, SIGNAL] | None = Field(
+        None, description="Tells the program to end; SIGTERM by default."
+    )
+    stop_grace_period: Annotated[float, duration()] | None = Field(
+        None, description="From the stop signal to SIGKILL; 10s by default."
+    )
+    drain_period: Annotated[float, duration()] | None = Field(
+        None, description="Longest wait for running requests before the stop signal; 30s by default."
+    )
+    concurrency: Annotated[int | None, CONCURRENCY] = Field(
+        None, description="Requests at a time per instance; no limit by default. auto is not yet honoured."
+    )
+    timeout: Annotated[float, duration(positive=True, never=True)] | None = Field(
+        None, description="From a request's arrival to the head of its answer; 60s by default, or none."
+    )
+    retries: Retries | None = Field(None, description="Further tries of requests that may be sent again.")
+    priority: Annotated[str, one_of("realtime", "balanced", "consistent")] | None = Field(
+        None, description="A set of defaults; not yet honoured."
+    )
+    profiles: Annotated[tuple[str, ...], TEXTS] | None = Field(
+        None, description="The service runs only with one of these profiles; always by default."
+    )
+    extends: Annotated[Node, ANYTHING] | None = Field(
+        None, description="A service to start from: its name, or {service, file}."
+    )
+    image: Annotated[str, TEXT] | None = Field(
+        None, description="A container's image; processes have a command."
+    )
+    build: Annotated[Node, ANYTHING] | None = Field(None, description="How a container's image is built.")
+
+
+class File(Model):
+    """A file of services."""
+
+    not_honoured = compose.TOP_LEVEL
+    name: Annotated[str, TEXT] | None = Field(
+        None, description="The application's name: a-z, 0-9, _ and -; the folder's by default."
+    )
+    services: Annotated[dict[str, Service], Also(_services)] | None = Field(
+        None, description="The services by name."
+    )
+    include: Annotated[Node, ANYTHING] | None = Field(
+        None, description="Other files whose services belong to the application too."
+    )
+
+    @classmethod
+    def _remedy(cls, value: Node) -> str | None:
+        if isinstance(value, MapNode) and not {"command", "image", "build"}.isdisjoint(value):
+            return "services stand under services:"
+        return None
+
+
+def validate(tree: Node, report: Report) -> File:
+    """
+    The file in ``tree``, whose nodes know their paths.
+
+    Raises:
+        SpecError: It does not fit; every field that does not is named.
+    """
+    try:
+        file = File.model_validate(tree, context={"report": report})
+    except ValidationError as error:
+        for detail in error.errors(include_url=False, include_input=False):
+            report.error(_problem(tree, detail))
+    report.check()
+    return file
+
+
+def _problem(tree: Node, detail: Any) -> Problem:
+    context = detail.get("ctx", {})
+    if isinstance(context.get("node"), Scalar | MapNode | ListNode):
+        return problem(context["node"], context["wanted"], found=context["found"], hint=context["hint"])
+    parent = find(tree, detail["loc"][:-1])
+    missing = detail["loc"][-1]
+    return problem(parent, f"the key {missing} in it")
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a file of services, for editors."""
+    schema = File.model_json_schema()
+    for definition in (schema, *schema.get("$defs", {}).values()):
+        definition.pop("title", None)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "unisono.yaml",
+        **schema,
+    }
