@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from fastapi import Depends, Request
 from pydantic import TypeAdapter
@@ -86,8 +86,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 def encode(view: Any) -> bytes:
     """A view as JSON on one line."""
-    kind: Hashable = type(view)
-    return _adapter(kind).dump_json(view)
+    return _adapter(cast(Hashable, type(view))).dump_json(view)
 
 
 def answer(view: object) -> Response:

@@ -20,7 +20,7 @@ from unisono.control.snapshot import Snapshot
 from unisono.node.drivers.base import CannotStart
 from unisono.node.drivers.process import check_startable
 from unisono.node.listening import NetlinkRefused, SocketTable
-from unisono.spec.model import ApplicationSpec
+from unisono.spec.model import ApplicationSpec, PublishedPort
 
 _ANY = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound
 
@@ -79,9 +79,10 @@ def _commands(spec: ApplicationSpec) -> Iterator[_Fault]:
 def _ports(spec: ApplicationSpec, known: Snapshot, listen: str) -> Iterator[_Fault]:
     published = _published(known)
     own = _instance_ports(known)
+    yield from _public(spec, known, listen)
     for name, service in spec.services.items():
         for port in service.ports:
-            address = f"{port.host_ip}:{port.port}"
+            address = _address(port)
             if address in published or address == listen:
                 continue  # the gateway listens there already, or will
             rival = next((one for one in (listen, *published) if _overlaps(one, port.host_ip, port.port)), "")
@@ -95,10 +96,26 @@ def _ports(spec: ApplicationSpec, known: Snapshot, listen: str) -> Iterator[_Fau
                 yield _Fault(f"services.{name}.port", reason, HTTPStatus.CONFLICT)
 
 
+def _public(spec: ApplicationSpec, known: Snapshot, listen: str) -> Iterator[_Fault]:
+    """The public address is bound for the first route; before that, someone else may have it."""
+    routed = [name for name, service in spec.services.items() if service.routes]
+    specs = (view.current_spec for view in known.services.values())
+    if not routed or listen in _published(known) or any(one.routes for one in specs if one):
+        return
+    host, _, port = listen.rpartition(":")
+    if reason := bind_failure(host.strip("[]"), int(port)):
+        hint = f"{reason}, with --listen HOST:PORT of `unisono node` or `unisono up`"
+        yield _Fault(f"services.{routed[0]}.routes", hint, HTTPStatus.CONFLICT)
+
+
 def _published(known: Snapshot) -> set[str]:
     """Addresses at which the gateway answers for services that it knows."""
     specs = (view.current_spec for view in known.services.values())
-    return {f"{port.host_ip}:{port.port}" for spec in specs if spec for port in spec.ports}
+    return {_address(port) for spec in specs if spec for port in spec.ports}
+
+
+def _address(port: PublishedPort) -> str:
+    return f"[{port.host_ip}]:{port.port}" if ":" in port.host_ip else f"{port.host_ip}:{port.port}"
 
 
 def _instance_ports(known: Snapshot) -> set[int | None]:

@@ -130,6 +130,14 @@ class Agent:
         finally:
             await self._close()
 
+    def tell(self, kind: str, message: str) -> None:
+        """Write down a happening of the node as a whole."""
+        self._reports.tell(kind, message)
+
+    async def end_logging(self) -> None:
+        """End the log process, which else lives on; for when nothing is left to run."""
+        await self._log_keeper.stop()
+
     async def _close(self) -> None:
         await self._driver.close()
         await self._listen.close()

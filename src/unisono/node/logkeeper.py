@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 from unisono.node import logger, processes
 from unisono.node.paths import StateFolder
@@ -56,6 +58,20 @@ class LogKeeper:
                     wait = 0.0
             finally:
                 self.running.clear()
+                handle.close()
+
+    async def stop(self) -> None:
+        """End the log process once it has written down what there is; for when nothing is left to run."""
+        pid = self._holder()
+        if pid is None:
+            return
+        with suppress(ProcessLookupError):
+            handle = processes.Handle(pid)
+            try:
+                handle.send(signal.SIGTERM)
+                await handle.ended()
+                handle.reap()
+            finally:
                 handle.close()
 
     def _holder(self) -> int | None:

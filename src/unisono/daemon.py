@@ -1,0 +1,412 @@
+"""
+The node as a program: puts the rooms together, starts them in order, and ends them in reverse.
+
+``python -m unisono.daemon`` is what ``unisono node`` and ``unisono up`` run. Nothing is decided here but
+the order, and what an end means:
+
+* SIGTERM, SIGINT and ``POST /v1/node/stop`` end the node alone. Gateway and instances run on, and the
+  next node adopts them.
+* A node started with ``--ends-when-empty``, as ``unisono up`` does, ends once its last application has
+  been removed, and takes the gateway along: nothing is left.
+* A long-lived task that ends by itself is a fault, and the node ends with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import logging
+import logging.handlers
+import os
+import secrets
+import signal
+import socket
+import stat
+import sys
+import time
+from collections.abc import Coroutine, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unisono import __version__
+from unisono.api.app import create_app
+from unisono.api.context import Context, NodeFacts
+from unisono.api.guard import TokenGuard
+from unisono.api.mirror import Mirror
+from unisono.api.preflight import bind_failure
+from unisono.api.server import Server, tcp_listener, unix_listener
+from unisono.control.errors import Conflict
+from unisono.control.loop import Controller
+from unisono.gateway.errors import GatewayError
+from unisono.gateway.link import GatewayLink
+from unisono.gateway.process import GatewayProcess
+from unisono.node.agent import Agent
+from unisono.node.paths import FolderInUse, NodeLock, StateFolder, StateFolderError, default_state_folder
+from unisono.node.ports import is_free
+from unisono.store.base import StoreError
+from unisono.store.sqlite import SqliteStore
+
+DEFAULT_LISTEN = "127.0.0.1:8080"
+INTERNAL_PORTS = range(20_000, 21_000)  # the gateway's addresses for services calling services
+
+EXIT_FAULT, EXIT_USAGE, EXIT_REFUSED = 1, 2, 4  # as in docs/reference/exit-codes.md
+
+_log = logging.getLogger("unisono")
+
+
+class CannotRun(Exception):
+    """The node can't start; the message says why, ``code`` is the program's exit code."""
+
+    def __init__(self, message: str, code: int, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.hint = hint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a node is to run."""
+
+    folder: StateFolder
+    listen: str = DEFAULT_LISTEN
+    insists_on_listen: bool = False  # the address was asked for, not just the default
+    api: str | None = None
+    token: str | None = None
+    ends_when_empty: bool = False
+    notify_socket: str | None = None
+
+
+async def run_node(settings: Settings) -> None:
+    """
+    Run a node until it is told to end.
+
+    Raises:
+        CannotRun: It could not start; nothing was changed but the state folder made.
+        StoreError: The store can't go on.
+    """
+    folder = settings.folder
+    folder.prepare()
+    with NodeLock(folder):
+        if settings.insists_on_listen and not _answers(folder.gateway_socket):
+            _check_listen(settings.listen)
+        store = await SqliteStore.open(folder.store_file)
+        try:
+            await _Node(settings, store).run()
+        finally:
+            await store.close()
+            folder.api_socket.unlink(missing_ok=True)
+
+
+class _Node:
+    """The rooms of a running node, and their order."""
+
+    def __init__(self, settings: Settings, store: SqliteStore) -> None:
+        self._settings = settings
+        self._folder = settings.folder
+        self._store = store
+        self._mirror = Mirror(store)
+        self._stopping = asyncio.Event()
+        node_id = _node_id(self._folder)
+        self._gateway = GatewayProcess(self._folder.gateway_socket, self._folder.gateway_table)
+        self._link = GatewayLink(self._folder.gateway_socket)
+        self._agent = Agent(store, node_id, self._folder, self._link, settings.listen)
+        self._controller = Controller(store, node_id, self._link.in_flight)
+        facts = NodeFacts(
+            id=node_id,
+            host=socket.gethostname(),
+            version=__version__,
+            pid=os.getpid(),
+            started_at=time.time(),
+            state_folder=self._folder.path,
+            listen=settings.listen,
+            api=settings.api,
+            ends_when_empty=settings.ends_when_empty,
+        )
+        context = Context(
+            store=store,
+            mirror=self._mirror,
+            facts=facts,
+            logs=self._folder.logs,
+            measure=self._measure,
+            allocate_port=allocate_port,
+            stop=self._stop,
+            stopping=self._stopping,
+        )
+        app = create_app(context)
+        self._servers = [Server(app, unix_listener(self._folder.api_socket))]
+        if settings.api is not None:
+            token = settings.token or _made_token(self._folder)
+            self._servers.append(Server(TokenGuard(app, token), _bound(settings.api)))
+
+    async def run(self) -> None:
+        """Until told to end, or until a part of it fails."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
+        async with asyncio.TaskGroup() as tasks:
+            # In the order in which they are needed; they end in reverse.
+            work = [
+                self._start(tasks, "gateway", self._gateway.run(self._on_gateway)),
+                self._start(tasks, "mirror", self._mirror.run()),
+                self._start(tasks, "agent", self._agent.run()),
+                self._start(tasks, "controller", self._controller.run()),
+                *(
+                    self._start(tasks, "api", server.run_until_ended(), may_end=True)
+                    for server in self._servers
+                ),
+            ]
+            if self._settings.ends_when_empty:
+                self._start(tasks, "last-application", self._await_empty(), may_end=True)
+            await self._announce()
+            await self._stopping.wait()
+            await self._end(work)
+
+    def _start(
+        self, tasks: asyncio.TaskGroup, name: str, work: Coroutine[Any, Any, None], *, may_end: bool = False
+    ) -> asyncio.Task[None]:
+        async def guarded() -> None:
+            await work
+            if not may_end and not self._stopping.is_set():
+                raise RuntimeError(f"the node's {name} ended by itself")
+
+        return tasks.create_task(guarded(), name=name)
+
+    def _on_gateway(self) -> None:
+        """A gateway answers that did not before: it has to learn what changed since its table was kept."""
+        self._agent.routing.push_again()
+        self._agent.tell("gateway-started", f"process {self._gateway.pid}")
+
+    async def _announce(self) -> None:
+        """Say that the node is ready, once all that ran before has been found again."""
+        await self._agent.ready.wait()
+        for server in self._servers:
+            await server.listening.wait()
+        # What was made so far stays: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
+        self._notify("READY=1")
+        _log.info("ready; requests at http://%s, API at %s", self._settings.listen, self._folder.api_socket)
+
+    async def _await_empty(self) -> None:
+        """Wait for a first application, then for the last one to be gone; then end all."""
+        had_any = False
+        async for known in self._mirror.changes():
+            runs = bool(known.applications) or any(view.members for view in known.services.values())
+            if had_any and not runs:
+                self._stop()
+                return
+            had_any = had_any or runs
+
+    async def _end(self, work: list[asyncio.Task[None]]) -> None:
+        """End the tasks, last started first, each before the next."""
+        self._notify("STOPPING=1")
+        for server in self._servers:
+            server.end()
+        known = await self._mirror.now()
+        left = sum(len(view.instances) for view in known.services.values())
+        for task in reversed(work):
+            if task.get_name() != "api":
+                task.cancel()
+            await asyncio.wait((task,))
+        if self._settings.ends_when_empty and not known.applications and not left:
+            await self._gateway.stop()
+            await self._agent.end_logging()
+            _log.info("ended: nothing is left to run")
+        else:
+            _log.info("stopped; %d instances and the gateway run on", left)
+
+    def _stop(self) -> None:
+        self._stopping.set()
+
+    def _notify(self, state: str) -> None:
+        """Tell whoever started us, as sd_notify(3) does; nothing if nobody wants to know."""
+        address = self._settings.notify_socket
+        if not address:
+            return
+        if address.startswith("@"):
+            address = "\0" + address[1:]
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel, suppress(OSError):
+            channel.sendto(state.encode(), address)
+
+    async def _measure(self) -> Mapping[str, Any]:
+        try:
+            return await self._link.measurements()
+        except GatewayError as error:
+            raise OSError(str(error)) from error
+
+
+def allocate_port(taken: AbstractSet[int]) -> int:
+    """
+    An internal port that no service has and nobody listens on.
+
+    Raises:
+        Conflict: All are in use.
+    """
+    for port in INTERNAL_PORTS:
+        if port not in taken and is_free(port):
+            return port
+    raise Conflict(f"no free internal port is left between {INTERNAL_PORTS[0]} and {INTERNAL_PORTS[-1]}")
+
+
+def parse_address(text: str, option: str) -> tuple[str, int]:
+    """
+    "127.0.0.1:8080" or "[::1]:8080" as host and port.
+
+    Raises:
+        CannotRun: It is none.
+    """
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
+        raise CannotRun(f"{option} {text!r} is no HOST:PORT, such as 127.0.0.1:8080", EXIT_USAGE)
+    return host.strip("[]"), int(port)
+
+
+def read_token(path: Path) -> str:
+    """
+    The API's token in a file that only its owner can read.
+
+    Raises:
+        CannotRun: It can't be read, others can read it, or it is empty.
+    """
+    try:
+        mode = path.stat().st_mode
+        token = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CannotRun(f"can't read the token in {path}: {error}", EXIT_USAGE) from error
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise CannotRun(
+            f"{path} holds the token and others may read it", EXIT_USAGE, hint=f"chmod 600 {path}"
+        )
+    if not token:
+        raise CannotRun(f"{path} is empty; it should hold the token", EXIT_USAGE)
+    return token
+
+
+def _node_id(folder: StateFolder) -> str:
+    """A name of this node that stays: its instances bear it."""
+    path = folder.path / "node-id"
+    with suppress(FileNotFoundError):
+        if known := path.read_text().strip():
+            return known
+    made = f"{socket.gethostname().partition('.')[0].lower()}-{secrets.token_hex(3)}"
+    path.write_text(made + "\n")
+    return made
+
+
+def _made_token(folder: StateFolder) -> str:
+    """The token kept in the state folder, made when it is first needed."""
+    path = folder.path / "api.token"
+    if not path.exists():
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(32) + "\n")
+        _log.info("made a token for the API on TCP: %s", path)
+    return read_token(path)
+
+
+def _check_listen(listen: str) -> None:
+    reason = bind_failure(*parse_address(listen, "--listen"))
+    if reason:
+        raise CannotRun(reason, EXIT_REFUSED, hint="give another address with --listen HOST:PORT")
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        return connection.connect_ex(str(path)) == 0
+
+
+def _bound(address: str) -> socket.socket:
+    host, port = parse_address(address, "--api")
+    try:
+        return tcp_listener(host, port)
+    except OSError as error:
+        reason = bind_failure(host, port) or f"can't listen at {address}: {error.strerror}"
+        raise CannotRun(reason, EXIT_REFUSED, hint="give another address with --api HOST:PORT") from error
+
+
+def _settings(arguments: list[str] | None) -> tuple[Settings, bool]:
+    parser = argparse.ArgumentParser(prog="unisono node", description="Runs a node.")
+    parser.add_argument("--state", type=Path, default=default_state_folder())
+    parser.add_argument("--listen", metavar="HOST:PORT")
+    parser.add_argument("--api", metavar="HOST:PORT")
+    parser.add_argument("--api-token-file", type=Path, metavar="FILE")
+    parser.add_argument("--ends-when-empty", action="store_true")
+    parser.add_argument("--log-to-folder", action="store_true")
+    given = parser.parse_args(arguments)
+    # Neither is for those whom this node starts.
+    token = os.environ.pop("UNISONO_API_TOKEN", None)
+    notify_socket = os.environ.pop("NOTIFY_SOCKET", None)
+    if given.api_token_file is not None:
+        token = read_token(given.api_token_file)
+    listen = given.listen or DEFAULT_LISTEN
+    for option, value in (("--listen", listen), ("--api", given.api)):
+        if value is not None:
+            parse_address(value, option)
+    settings = Settings(
+        folder=StateFolder(given.state.absolute()),
+        listen=listen,
+        insists_on_listen=given.listen is not None,
+        api=given.api,
+        token=token,
+        ends_when_empty=given.ends_when_empty,
+        notify_socket=notify_socket,
+    )
+    return settings, given.log_to_folder
+
+
+def _log_to(folder: StateFolder | None) -> None:
+    """Log to stderr, or to a file of the state folder, of which one older part is kept."""
+    handler: logging.Handler = logging.StreamHandler()
+    style = "%(levelname)s: %(message)s"
+    if folder is not None:
+        handler = logging.handlers.RotatingFileHandler(
+            folder.path / "node.log", maxBytes=1_000_000, backupCount=1
+        )
+        style = "%(asctime)s %(levelname)s: %(message)s"
+    handler.setFormatter(logging.Formatter(style))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("unisono").setLevel(logging.INFO)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a node; returns the program's exit code."""
+    try:
+        settings, log_to_folder = _settings(arguments)
+        settings.folder.prepare()
+        _log_to(settings.folder if log_to_folder else None)
+        asyncio.run(run_node(settings))
+    except CannotRun as error:
+        return _complain(str(error), error.code, error.hint)
+    except FolderInUse as error:
+        return _complain(str(error), EXIT_REFUSED)
+    except StateFolderError as error:
+        return _complain(str(error), EXIT_REFUSED)
+    except (StoreError, OSError) as error:
+        return _complain(str(error), EXIT_FAULT)
+    except BaseExceptionGroup as group:
+        for fault in _leaves(group):
+            expected = isinstance(fault, StoreError | OSError)
+            _log.error("the node has to end: %s", fault, exc_info=None if expected else fault)
+        return _complain(str(_leaves(group)[0]), EXIT_FAULT)
+    return 0
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found
+
+
+def _complain(message: str, code: int, hint: str = "") -> int:
+    print(f"error: {message}", file=sys.stderr)
+    if hint:
+        print(f"hint: {hint}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
