@@ -99,7 +99,7 @@ fn lock(control_socket: &Path) -> Result<File, String> {
 /// Binds the control socket in place of one that a dead gateway left behind; the lock says that it is dead.
 fn bind_control(path: &Path) -> io::Result<UnixListener> {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => UnixListener::bind(path),
     }
 }

@@ -1,5 +1,9 @@
 """What happens per request or per sample, in Rust (``engine/``)."""
 
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self, final
+
 __version__: str
 
 def run_gateway(control_socket: str, table_path: str) -> None:
@@ -10,9 +14,74 @@ def run_gateway(control_socket: str, table_path: str) -> None:
     engine's from then on, so this is for a process that does nothing else.
 
     Args:
-        control_socket: Path of the Unix socket at which the node speaks to the gateway; at most 103 bytes.
+        control_socket: Path of the Unix socket at which the node speaks to the gateway, at most 107 bytes.
         table_path: File in which the last routing table is kept, and from which it is read at the start.
 
     Raises:
         OSError: The control socket cannot be made, or another gateway runs there.
     """
+
+@final
+class Load:
+    """
+    Load on one URL, put on by a thread of its own; for one use.
+
+    As a context manager it runs from the beginning of the block to its end; :meth:`run` runs it for its
+    duration. Without ``rate`` each connection asks again as soon as it is answered (a closed loop). With it,
+    requests come in a Poisson process whether answers come or not (an open loop), and a latency counts from
+    the moment at which the request was to go out, also where it had to wait for a free connection.
+
+    Args:
+        url: ``http://HOST:PORT/PATH``.
+        connections: Kept-alive connections at once, at least 1.
+        rate: Requests per second; ``None``: a closed loop.
+        duration: Seconds; ``None``: until the block ends.
+        method: Of each request.
+        body: Of each request.
+        headers: Of each request, besides Host.
+        timeout: Seconds from sending a request to the end of its answer.
+        series: Report each failure with its time, 100 000 at most.
+        seed: Of the arrivals of an open loop.
+
+    Raises:
+        ValueError: An argument is out of range or malformed; the message says what would be right.
+    """
+
+    def __new__(
+        cls,
+        url: str,
+        *,
+        connections: int = 16,
+        rate: float | None = None,
+        duration: float | None = None,
+        method: str = "GET",
+        body: bytes = b"",
+        headers: Sequence[tuple[str, str]] = ...,
+        timeout: float = 30.0,
+        series: bool = False,
+        seed: int = 1,
+    ) -> Self: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, type: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        """Stops the load and waits for the answers that are due."""
+
+    def run(self) -> str:
+        """Puts the load on for its duration and returns the report, as :meth:`report` does."""
+
+    def report(self) -> str:
+        """
+        Waits for the end of the load and returns its report, a JSON object.
+
+        ``requests`` counts those that ended, ``failed`` those of them that failed; ``failures`` counts
+        ``connect``, ``reset``, ``timeout`` and ``status`` (an answer of 400 or above), ``statuses`` the
+        answers by status. ``seconds`` is the time to the last end, ``rate`` requests per second.
+        ``latency_ms`` holds ``p50``, ``p90``, ``p99``, ``p99_9``, ``max`` and ``mean`` of the requests that
+        were answered, with whatever status. ``series`` (if asked for) lists the failures as ``{"at":
+        seconds since the start, "kind": ..., "status": ...}``.
+
+        Raises:
+            OSError: The URL's host is unknown, or the load could not run.
+            RuntimeError: The load was never started.
+        """

@@ -76,7 +76,7 @@ impl Place {
     }
 
     /// Keeps a connection for the next request and gives the place back.
-    pub fn put_back(self, upstream: Upstream) {
+    pub fn put_back(self, upstream: Box<Upstream>) {
         if self.target.pool.put(upstream) {
             self.backend.gateway.pooled();
         }

@@ -150,14 +150,14 @@ impl Body for SendBody {
 pub struct UpstreamBody {
     incoming: Incoming,
     /// `None` once the end was reached and the connection went back to its pool.
-    held: Option<(Upstream, Place)>,
+    held: Option<(Box<Upstream>, Place)>,
     /// The client has got, or is getting, the head: it cannot be answered otherwise any more.
     begun: bool,
 }
 
 impl UpstreamBody {
     /// The body behind a head that `upstream` has just given.
-    pub fn new(incoming: Incoming, upstream: Upstream, place: Place) -> Self {
+    pub fn new(incoming: Incoming, upstream: Box<Upstream>, place: Place) -> Self {
         Self { incoming, held: Some((upstream, place)), begun: false }
     }
 

@@ -308,7 +308,7 @@ fn broken(outbound: &Outbound, maybe: bool) -> Problem {
 }
 
 /// A kept-alive connection or a new one; `None`: none could be made, and the target is set aside.
-async fn connection_to(place: &Place, outbound: &Outbound) -> Option<Upstream> {
+async fn connection_to(place: &Place, outbound: &Outbound) -> Option<Box<Upstream>> {
     let is_once = !outbound.repeatable;
     if let Some(upstream) = place.target.pool.take(is_once) {
         return Some(upstream);
@@ -330,7 +330,7 @@ async fn connection_to(place: &Place, outbound: &Outbound) -> Option<Upstream> {
 async fn attempt(
     client: &Rc<ClientState>,
     outbound: &mut Outbound,
-    mut upstream: Upstream,
+    mut upstream: Box<Upstream>,
     place: Place,
 ) -> Result<Response<AnswerBody>, Failed> {
     let was_used = upstream.used;
@@ -404,7 +404,7 @@ async fn switch(
     client: &Rc<ClientState>,
     outbound: &Outbound,
     mut parts: http::response::Parts,
-    upstream: Upstream,
+    upstream: Box<Upstream>,
     place: Place,
 ) -> Result<Response<AnswerBody>, Failed> {
     let protocol = parts.headers.get(header::UPGRADE).cloned();

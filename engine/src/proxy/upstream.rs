@@ -55,7 +55,7 @@ impl Upstream {
     ///
     /// # Errors
     /// The kernel's, or `TimedOut` after [`CONNECT_TIMEOUT`].
-    pub async fn connect(address: SocketAddr) -> io::Result<Self> {
+    pub async fn connect(address: SocketAddr) -> io::Result<Box<Self>> {
         let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address))
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
@@ -65,7 +65,7 @@ impl Upstream {
             .handshake(TokioIo::new(WireIo(Rc::clone(&wire))))
             .await
             .map_err(io::Error::other)?;
-        Ok(Self { sender, connection, finished: false, wire, used: false })
+        Ok(Box::new(Self { sender, connection, finished: false, wire, used: false }))
     }
 
     /// Sends a request and waits for the head of its answer. Dropping the future closes the connection.
@@ -109,7 +109,7 @@ impl Upstream {
     }
 
     /// The socket and the bytes already read from it, after an answer of 101.
-    pub async fn into_tunnel(mut self) -> (WireIo, Bytes) {
+    pub async fn into_tunnel(mut self: Box<Self>) -> (WireIo, Bytes) {
         poll_fn(|cx| {
             self.drive(cx);
             if self.finished { Poll::Ready(()) } else { Poll::Pending }
@@ -123,14 +123,14 @@ impl Upstream {
 /// The idle connections to one target, the youngest last.
 #[derive(Default)]
 pub struct Pool {
-    idle: RefCell<Vec<(Upstream, Instant)>>,
+    idle: RefCell<Vec<(Box<Upstream>, Instant)>>,
     closed: Cell<bool>,
 }
 
 impl Pool {
     /// The connection used last, if it is still good. `ask_kernel` costs a system call and closes the gap in
     /// which the peer has closed and the event loop has not heard of it.
-    pub fn take(&self, ask_kernel: bool) -> Option<Upstream> {
+    pub fn take(&self, ask_kernel: bool) -> Option<Box<Upstream>> {
         let mut cx = Context::from_waker(Waker::noop());
         loop {
             let (mut upstream, since) = self.idle.borrow_mut().pop()?;
@@ -141,7 +141,7 @@ impl Pool {
     }
 
     /// Keeps a connection for the next request; false when it was closed instead.
-    pub fn put(&self, upstream: Upstream) -> bool {
+    pub fn put(&self, upstream: Box<Upstream>) -> bool {
         let mut idle = self.idle.borrow_mut();
         let room = !self.closed.get() && idle.len() < IDLE_COUNT_MAX;
         if room {

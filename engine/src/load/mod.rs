@@ -1,0 +1,67 @@
+//! Load on an HTTP service, and what came of it: a closed loop (each connection asks again as soon as it is
+//! answered) or an open one (requests come at a rate, whether answers come or not).
+//!
+//! In an open loop a request's latency counts from the moment it was meant to go out, so that a service that
+//! stalls is charged for the requests that had to wait for it ("coordinated omission", Tene 2013). Only the
+//! lateness of this program's own timers, while a connection waits for its next request, is not counted.
+
+mod plan;
+mod report;
+mod worker;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+pub use plan::Plan;
+
+use report::Recorder;
+use worker::Schedule;
+
+/// How often the request to stop is looked at.
+const STOP_LOOK: Duration = Duration::from_millis(10);
+
+/// Puts the load on in this thread until its duration is over or `stop` is set; gives the report as JSON.
+///
+/// # Errors
+/// In words: the plan names no address, or this machine refuses a thread what it needs.
+pub fn run(plan: Plan, stop: &Arc<AtomicBool>) -> Result<String, String> {
+    let address = plan.resolve()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())
+        .map_err(|error| format!("cannot start: {error}"))?;
+    runtime.block_on(async {
+        let start = Instant::now();
+        let stopped = Rc::new(Cell::new(false));
+        let recorder = Rc::new(RefCell::new(Recorder::new(start, plan.series)));
+        let schedule = Rc::new(RefCell::new(Schedule::new(start, plan.rate, plan.seed)));
+        let plan = Rc::new(plan);
+        let workers: Vec<_> = (0..plan.connections)
+            .map(|_| {
+                tokio::task::spawn_local(worker::work(
+                    Rc::clone(&plan),
+                    address,
+                    Rc::clone(&schedule),
+                    Rc::clone(&recorder),
+                    Rc::clone(&stopped),
+                ))
+            })
+            .collect();
+        let over = plan.duration.map(|duration| start + duration);
+        while !stop.load(Ordering::Relaxed) && over.is_none_or(|over| Instant::now() < over) {
+            let look = over.map_or(STOP_LOOK, |over| (over - Instant::now()).min(STOP_LOOK));
+            tokio::time::sleep(look).await;
+        }
+        stopped.set(true);
+        for worker in workers {
+            worker.await.map_err(|error| format!("a connection's task failed: {error}"))?;
+        }
+        let report = recorder.borrow().to_json();
+        Ok(report)
+    })
+}

@@ -1,0 +1,126 @@
+//! What came of the load: counts, latencies in a histogram of three digits, failures in their order.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use http::StatusCode;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+/// Failures kept with their time.
+const SERIES_MAX: usize = 100_000;
+
+/// How a request failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Failure {
+    /// No connection.
+    Connect,
+    /// The connection broke.
+    Reset,
+    /// No complete answer in time.
+    Timeout,
+    /// An answer of 400 or above.
+    Status(u16),
+}
+
+impl Failure {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Reset => "reset",
+            Self::Timeout => "timeout",
+            Self::Status(_) => "status",
+        }
+    }
+}
+
+/// Takes the outcome of each request.
+pub struct Recorder {
+    start: Instant,
+    last: Instant,
+    requests: u64,
+    statuses: BTreeMap<u16, u64>,
+    failures: BTreeMap<&'static str, u64>,
+    /// Microseconds, of the requests that got an answer.
+    latencies: Histogram<u64>,
+    series: Option<Vec<(Duration, Failure)>>,
+}
+
+impl Recorder {
+    /// Nothing yet; failures are kept one by one where `series` asks for it.
+    pub fn new(start: Instant, series: bool) -> Self {
+        Self {
+            start,
+            last: start,
+            requests: 0,
+            statuses: BTreeMap::new(),
+            failures: BTreeMap::new(),
+            latencies: Histogram::new(3).expect("three digits are within what a histogram takes"),
+            series: series.then(Vec::new),
+        }
+    }
+
+    /// A request that was to go out at `from` has ended now.
+    pub fn note(&mut self, from: Instant, outcome: Result<StatusCode, Failure>) {
+        self.last = Instant::now();
+        self.requests += 1;
+        let status = outcome.map(|status| status.as_u16());
+        if let Ok(status) = status {
+            *self.statuses.entry(status).or_default() += 1;
+            let latency = u64::try_from((self.last - from).as_micros()).unwrap_or(u64::MAX);
+            self.latencies.saturating_record(latency.max(1));
+        }
+        match status {
+            Ok(status) if status >= 400 => self.fail(Failure::Status(status)),
+            Ok(_) => {}
+            Err(failure) => self.fail(failure),
+        }
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        *self.failures.entry(failure.word()).or_default() += 1;
+        if let Some(series) = self.series.as_mut().filter(|series| series.len() < SERIES_MAX) {
+            series.push((self.last - self.start, failure));
+        }
+    }
+
+    /// The report.
+    pub fn to_json(&self) -> String {
+        let seconds = (self.last - self.start).as_secs_f64();
+        let milliseconds = |micros: u64| Value::from(micros as f64 / 1000.0);
+        let quantile = |q: f64| milliseconds(self.latencies.value_at_quantile(q));
+        let failures: BTreeMap<&str, u64> = ["connect", "reset", "timeout", "status"]
+            .into_iter()
+            .map(|kind| (kind, self.failures.get(kind).copied().unwrap_or_default()))
+            .collect();
+        let statuses: BTreeMap<String, u64> =
+            self.statuses.iter().map(|(status, count)| (status.to_string(), *count)).collect();
+        let mut report = json!({
+            "requests": self.requests,
+            "failed": failures.values().sum::<u64>(),
+            "failures": failures,
+            "statuses": statuses,
+            "seconds": seconds,
+            "rate": if seconds > 0.0 { self.requests as f64 / seconds } else { 0.0 },
+            "latency_ms": {
+                "p50": quantile(0.5),
+                "p90": quantile(0.9),
+                "p99": quantile(0.99),
+                "p99_9": quantile(0.999),
+                "max": milliseconds(self.latencies.max()),
+                "mean": self.latencies.mean() / 1000.0,
+            },
+        });
+        if let Some(series) = &self.series {
+            report["series"] = series
+                .iter()
+                .map(|(at, failure)| {
+                    let status = if let Failure::Status(status) = failure { Some(*status) } else { None };
+                    json!({ "at": at.as_secs_f64(), "kind": failure.word(), "status": status })
+                })
+                .collect();
+        }
+        report.to_string()
+    }
+}
