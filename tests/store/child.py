@@ -161,7 +161,7 @@ async def flood(path: Path) -> None:
     done = await asyncio.gather(*(store.transact(success=puts) for _ in range(40)), return_exceptions=True)
     say([str(error) for error in done])
     limit_files()
-    say((await store.transact(success=[Put(key="k", value=b"")])).revision)
+    say((await store.transact(success=puts)).revision)
     await store.close()
 
 

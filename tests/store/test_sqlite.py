@@ -139,6 +139,20 @@ class TestRetention:
         assert sizes[-1] <= sizes[0] * 1.5
         await store.close()
 
+    async def test_rows_made_after_a_compacted_end_go_too(self, harness: SqliteHarness) -> None:
+        """When compaction took the last rows, those made after reopening are compacted like any other."""
+        await write(harness.store, put("a"))
+        await harness.store.compact(await write(harness.store, Delete(key="a")))
+        store = await harness.reopen()
+        for _ in range(3):
+            revision = await write(store, put("b"))
+        await store.compact(revision)
+        await store.close()
+
+        with sqlite3.connect(harness.path) as db:
+            assert db.execute("SELECT count(*) FROM change").fetchone() == (1,)
+        db.close()
+
     async def test_compaction_goes_on_after_a_crash(self, harness: SqliteHarness) -> None:
         """What was marked as compacted but not yet deleted is deleted by the next compaction."""
         for n in range(20):

@@ -35,7 +35,7 @@ _BUSY_TIMEOUT = 1.0  # seconds: a predecessor that was killed may still be on it
 # Each of these bounds one piece of work between two commits, so that no reader holds up the writers.
 _PAGE_ROWS = 2048
 _PAGE_BYTES = 4 * 1024 * 1024
-_SWEEP_ROWS = 512
+_SWEEP_ROWS = 4096  # as many as the jobs of a batch: sweeping keeps up with writers
 
 _SCHEMA = """
 CREATE TABLE change (
@@ -131,7 +131,7 @@ class File:
         self._db.execute("COMMIT")
 
     def roll_back(self) -> None:
-        """Undo it, unless SQLite has done so itself."""
+        """Undo it, unless SQLite has done so itself: after some errors it does, it does not say which."""
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
 
