@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 
-from bench.harness import Finding, PrivateNode, load, report
+from bench.harness import Finding, PrivateNode, full_load, report, seen_by
 
 INSTANCES = 8
 KILL_EVERY_SECONDS = 0.2
@@ -21,7 +21,7 @@ def main() -> int:
     kills, least_ready = 0, INSTANCES
     with PrivateNode() as node:
         node.up(INSTANCES)
-        with load(node.url) as seen:
+        with full_load(node.url) as load:
             began = time.monotonic()
             while (now := time.monotonic()) < began + STORM_SECONDS:
                 pids = node.pids()
@@ -30,13 +30,13 @@ def main() -> int:
                     os.kill(chance.choice(sorted(pids.values())), signal.SIGKILL)
                     kills += 1
                 time.sleep(max(0.0, now + KILL_EVERY_SECONDS - time.monotonic()))
-    result = seen.result()
+    failed, details = seen_by(load)
     finding = Finding(
         claim=f"failed requests while an instance is killed every {KILL_EVERY_SECONDS * 1000:g} ms",
-        figure=result.failures,
+        figure=failed,
         unit="requests",
         goal=0,
-        details={"kills": kills, "fewest ready": least_ready, **result.details()},
+        details={"kills": kills, "fewest ready": least_ready, **details},
     )
     return report("crash_storm", [finding])
 

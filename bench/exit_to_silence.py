@@ -14,7 +14,7 @@ import signal
 import sys
 from pathlib import Path
 
-from bench.harness import HERE, Finding, PrivateNode, load, quantile, report, wait_until
+from bench.harness import HERE, Finding, PrivateNode, full_load, quantile, report, seen_by, wait_until
 
 INSTANCES = 4
 EXITS = 100
@@ -27,12 +27,11 @@ def main() -> int:
         file.touch()
         command = (sys.executable, "-IS", str(HERE / "witness_server.py"), "{port}", str(file))
         node.up(INSTANCES, command=command)
-        with load(node.url) as seen:
+        with full_load(node.url) as load:
             for turn in range(EXITS):
-                kill_one(node, turn)
-                wait_until(lambda done=turn + 1: len(lines(file)) >= done, "the witness is sure")
+                kill_one(node, turn, file)
         found = [json.loads(line) for line in lines(file)]
-    result = seen.result()
+    _, details = seen_by(load)
     silence = [line["last_ms"] or 0.0 for line in found]
     finding = Finding(
         claim="exit of an instance to the last request sent to it, p99",
@@ -44,17 +43,18 @@ def main() -> int:
             "median ms": quantile(silence, 0.5),
             "worst ms": max(silence),
             "requests after an exit": sum(line["requests"] for line in found),
-            **result.details(),
+            **details,
         },
     )
     return report("exit_to_silence", [finding])
 
 
-def kill_one(node: PrivateNode, turn: int) -> None:
-    """Kill one of the instances that get requests, each in its turn."""
+def kill_one(node: PrivateNode, turn: int, file: Path) -> None:
+    """Kill one of the instances that get requests, each in its turn, and wait for what its witness says."""
     wait_until(lambda: len(node.targets()) >= 2, "two instances serve")
     targets = node.targets()
     os.kill(targets[sorted(targets)[turn % len(targets)]]["pid"], signal.SIGKILL)
+    wait_until(lambda: len(lines(file)) > turn, "the witness is sure")
 
 
 def lines(file: Path) -> list[str]:

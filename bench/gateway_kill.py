@@ -22,13 +22,7 @@ def main() -> int:
         node.up(INSTANCES)
         before = node.pids()
         for _ in range(KILLS):
-            pid = node.gateway_pid
-            began = time.perf_counter()
-            os.kill(pid, signal.SIGKILL)
-            wait_until(lambda pid=pid: not exists(pid), "the gateway is gone", interval=0.0002)
-            wait_until(lambda: serves(node.port), "requests are served", interval=0.001)
-            silent.append((time.perf_counter() - began) * 1000)
-            wait_until(lambda pid=pid: node.gateway_pid != pid, "the node knows its new gateway")
+            silent.append(kill(node) * 1000)
             time.sleep(PAUSE_SECONDS)
         touched = len(before.items() ^ node.pids().items())
     findings = [
@@ -42,6 +36,18 @@ def main() -> int:
         Finding(claim="instances touched by it", figure=touched, unit="instances", goal=0, details={}),
     ]
     return report("gateway_kill", findings)
+
+
+def kill(node: PrivateNode) -> float:
+    """Seconds from killing the gateway to the next answered request."""
+    pid = node.gateway_pid
+    began = time.perf_counter()
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not exists(pid), "the gateway is gone", interval=0.0002)
+    wait_until(lambda: serves(node.port), "requests are served", interval=0.001)
+    silent = time.perf_counter() - began
+    wait_until(lambda: node.gateway_pid != pid, "the node knows its new gateway")
+    return silent
 
 
 def exists(pid: int) -> bool:

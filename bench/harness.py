@@ -28,6 +28,7 @@ from typing import Any
 
 import psutil
 
+from unisono._engine import Load
 from unisono.client import NodeClient, NodeError
 from unisono.client.views import InstanceView
 from unisono.node.paths import StateFolder
@@ -38,6 +39,7 @@ APPLICATION = "bench"
 SERVICE = "tiny"
 TINY_COMMAND = (sys.executable, "-IS", str(HERE / "tiny_server.py"))
 WAIT_SECONDS_MAX = 120.0
+CONNECTIONS = 32  # enough to keep two cores busy
 
 
 class PrivateNode:
@@ -66,6 +68,11 @@ class PrivateNode:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         shutil.rmtree(self.path, ignore_errors=True)
+
+    @property
+    def url(self) -> str:
+        """Where the service answers."""
+        return f"http://127.0.0.1:{self.port}/"
 
     @property
     def pid(self) -> int:
@@ -181,6 +188,26 @@ class PrivateNode:
             return self.client.node()["gateway"]["pid"]
         except NodeError:
             return None
+
+
+def full_load(url: str) -> Load:
+    """A closed loop on a URL for as long as a block lasts: each connection asks again once answered."""
+    return Load(url, connections=CONNECTIONS)
+
+
+def seen_by(load: Load) -> tuple[int, dict[str, Any]]:
+    """Failed requests, and what else is worth printing of a load that is over."""
+    report = json.loads(load.report())
+    details: dict[str, Any] = {
+        "requests": report["requests"],
+        "per second": round(report["rate"]),
+        "p50 ms": round(report["latency_ms"]["p50"], 2),
+        "p99 ms": round(report["latency_ms"]["p99"], 2),
+        "max ms": round(report["latency_ms"]["max"], 1),
+    }
+    if report["failed"]:
+        details["failures"] = {**report["failures"], "statuses": report["statuses"]}
+    return report["failed"], details
 
 
 def free_port() -> int:

@@ -11,7 +11,7 @@ import sys
 import time
 from contextlib import suppress
 
-from bench.harness import Finding, PrivateNode, load, quantile, report, wait_until
+from bench.harness import Finding, PrivateNode, full_load, quantile, report, seen_by, wait_until
 from unisono.client import NodeError
 
 INSTANCES = 8
@@ -25,7 +25,7 @@ def main() -> int:
     lost = 0
     with PrivateNode() as node:
         node.up(INSTANCES)
-        with load(node.url) as seen:
+        with full_load(node.url) as load:
             for _ in range(KILLS):
                 before = node.pids()
                 node.kill()
@@ -36,14 +36,14 @@ def main() -> int:
                 adopted.append(time.perf_counter() - began)
                 lost += len(before.items() - node.pids().items())
                 time.sleep(1.0)
-    result = seen.result()
+    failed, details = seen_by(load)
     findings = [
         Finding(
             claim="failed requests while the node is killed and started again",
-            figure=result.failures,
+            figure=failed,
             unit="requests",
             goal=0,
-            details={"kills": KILLS, **result.details()},
+            details={"kills": KILLS, **details},
         ),
         Finding(
             claim="instances that lost their process",

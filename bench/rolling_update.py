@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from bench.harness import Finding, PrivateNode, load, report
+from bench.harness import Finding, PrivateNode, full_load, report, seen_by
 
 INSTANCES = 8
 ROLLOUTS = 3
@@ -16,24 +16,24 @@ def main() -> int:
     kept, seconds = 0, []
     with PrivateNode() as node:
         node.up(INSTANCES, label="revision-0")
-        with load(node.url) as seen:
+        with full_load(node.url) as load:
             for number in range(1, ROLLOUTS + 1):
                 before = set(node.pids())
                 began = time.monotonic()
                 node.cli("apply", "--yes", "-f", str(node.write(INSTANCES, label=f"revision-{number}")))
                 seconds.append(round(time.monotonic() - began, 1))
                 kept += len(before & set(node.pids()))
-    result = seen.result()
+    failed, details = seen_by(load)
     findings = [
         Finding(
             claim=f"failed requests during {ROLLOUTS} rolling updates",
-            figure=result.failures,
+            figure=failed,
             unit="requests",
             goal=0,
             details={
                 "instances": INSTANCES,
                 "seconds each, 1 s monitoring": seconds,
-                **result.details(),
+                **details,
             },
         ),
         Finding(claim="instances that were not replaced", figure=kept, unit="instances", goal=0, details={}),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from functools import partial
 from statistics import median
 
 from bench.harness import APPLICATION, TINY_COMMAND, Finding, PrivateNode, listens, report, wait_until
@@ -52,7 +53,7 @@ def bare_loop() -> float:
     processes = [subprocess.Popen([*TINY_COMMAND, str(port)], stdin=subprocess.DEVNULL) for port in ports]
     try:
         for port in ports:
-            wait_until(lambda port=port: listens(port), f"port {port} listens", interval=0.001)
+            wait_until(partial(listens, port), f"port {port} listens", interval=0.001)
         return time.perf_counter() - began
     finally:
         for process in processes:

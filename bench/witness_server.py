@@ -25,9 +25,9 @@ import socket
 import sys
 import time
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # -I leaves the script's folder out
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # -I leaves it out
 
-from tiny_server import BACKLOG, READ_BYTES, Connection, answer_of, listen, request_size
+from bench.tiny_server import BACKLOG, READ_BYTES, Connection, answer_of, listen, request_size
 
 QUIET_SECONDS = 0.25
 WATCH_SECONDS_MAX = 5.0  # should the gateway never learn of the exit

@@ -8,6 +8,7 @@ result to stdout.
 
 from __future__ import annotations
 
+import json as js
 import os
 import shutil
 import signal
@@ -16,9 +17,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -52,7 +52,7 @@ class Phase:
     failures: int
     p50_ms: float
     p99_ms: float
-    errors: tuple[str, ...] = ()  # the kinds of failures there were
+    statuses: dict[str, int]  # answers by HTTP status; a request without one failed as well
 
 
 @dataclass(kw_only=True)
@@ -221,9 +221,24 @@ def kill_node(stage: Stage, outcome: Outcome) -> None:
 @contextmanager
 def phase(outcome: Outcome, stage: Stage, name: str) -> Iterator[None]:
     """Load the shop for as long as the block lasts, and add what its clients saw to the outcome."""
+    from unisono._engine import Load  # noqa: PLC0415 - only this command needs the engine
+
     output.say(f"\n{name}")
-    with _engine.Load(stage.url) as load:
+    with Load(stage.url, rate=RATE, connections=CONNECTIONS) as load:
         yield
+    seen = js.loads(load.report())
+    outcome.phases.append(
+        Phase(
+            name=name,
+            seconds=seen["seconds"],
+            requests=seen["requests"],
+            failures=seen["failed"],
+            p50_ms=seen["latency_ms"]["p50"],
+            p99_ms=seen["latency_ms"]["p99"],
+            statuses=seen["statuses"],
+        )
+    )
+    output.say(f"  {seen['requests']} requests, {seen['failed']} failed")
 
 
 def show(outcome: Outcome) -> None:
