@@ -43,6 +43,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
     async def measure() -> Mapping[str, Any]:
         raise OSError("no gateway in this test")
 
+    stopping = asyncio.Event()
     context = Context(
         store=store,
         mirror=mirror,
@@ -60,7 +61,8 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
         logs=tmp_path / "logs",
         measure=measure,
         allocate_port=lambda taken: 20_000 + len(taken),
-        stop=lambda: context.stopping.set(),
+        stop=stopping.set,
+        stopping=stopping,
     )
     path = tmp_path / "api.sock"
     server = Server(create_app(context), unix_listener(path))
@@ -70,7 +72,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
         await server.listening.wait()
         yield Served(context=context, client=NodeClient(path, timeout=10.0), socket_path=path)
     finally:
-        context.stopping.set()
+        stopping.set()
         server.end()
         await serving
         following.cancel()

@@ -148,18 +148,20 @@ async def test_watch_shows_each_change_and_the_end(served: Served) -> None:
     """A watch begins with the present, shows changes, and ends when the node stops."""
     await asyncio.to_thread(served.client.apply, "shop", body(application()))
 
-    def follow() -> list[int]:
-        seen = []
-        with pytest.raises(NotRunning):
-            for view in served.client.watch("shop"):
-                seen.append(view["services"][0]["replicas"])
-                if len(seen) == 1:
-                    served.client.scale("shop", "orders", 3)
-                else:
-                    served.client.stop_node()
-        return seen
+    seen = []
 
-    assert await asyncio.to_thread(follow) == [1, 3]
+    def follow() -> None:
+        for view in served.client.watch("shop"):
+            seen.append(view["services"][0]["replicas"])
+            if len(seen) == 1:
+                served.client.scale("shop", "orders", 3)
+            else:
+                served.client.stop_node()
+
+    with pytest.raises(NotRunning):
+        await asyncio.to_thread(follow)
+
+    assert seen == [1, 3]
 
 
 async def test_events_resume(served: Served) -> None:

@@ -43,9 +43,7 @@ def config(
     if services:
         names = list(loaded.application.services)
         print(json.dumps(names) if as_json or format is Format.JSON else "\n".join(names))
-    elif as_json or format is Format.JSON:
-        print(json.dumps(loaded.resolved, indent=2))
     else:
-        import yaml  # noqa: PLC0415
+        from unisono.spec.load import render  # noqa: PLC0415
 
-        print(yaml.safe_dump(loaded.resolved, sort_keys=False, allow_unicode=True), end="")
+        print(render(loaded.resolved, "json" if as_json else format.value).rstrip("\n"))

@@ -7,6 +7,7 @@ How a file is read is :mod:`unisono.spec.load`'s; it is imported only by command
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -33,12 +34,12 @@ def load(target: Target) -> Loaded:
             target.files, name=target.project, profiles=target.profiles, env_file=target.env_file
         )
     except spec.SpecError as error:
-        raise CommandFailed(str(error), code=Code.USAGE, hint=getattr(error, "hint", None)) from error
+        raise CommandFailed(str(error), code=Code.USAGE, hint=error.hint) from error
     for warning in loaded.warnings:
         complain("warning", str(warning))
     return loaded
 
 
 def body(application: ApplicationSpec) -> Mapping[str, Any]:
-    """The application as the node's API takes it."""
-    return dataclasses.asdict(application)
+    """The application as the node's API takes it, its file by a path that means the same everywhere."""
+    return {**dataclasses.asdict(application), "source": os.path.abspath(application.source)}

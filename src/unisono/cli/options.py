@@ -7,6 +7,7 @@ comes next: ``UNISONO_STATE`` and ``UNISONO_PROJECT``.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,8 +21,6 @@ from unisono.node.paths import StateFolder, default_state_folder
 
 if TYPE_CHECKING:
     from unisono.client import NodeClient
-
-DEFAULT_FILES = ("unisono.yaml", "unisono.yml", "compose.yaml", "compose.yml", "docker-compose.yml")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,8 +150,7 @@ class Target:
         if self.project is not None:
             return self.project
         found = client.applications()
-        wanted = {str(path.absolute()) for path in self.files or map(Path, DEFAULT_FILES)}
-        by_file = [one["name"] for one in found if one["source"] in wanted]
+        by_file = [one["name"] for one in found if one["source"] in map(_absolute, self.files)]
         if len(by_file) == 1:
             return by_file[0]
         if self.files:
@@ -160,6 +158,10 @@ class Target:
             raise CommandFailed(
                 f"no application from {named} is running", code=Code.REFUSED, hint=_running(_names(found))
             )
+        for folder in _here_and_above():
+            nearest = [one["name"] for one in found if os.path.dirname(one["source"]) == folder]
+            if len(nearest) == 1:
+                return nearest[0]
         if len(found) == 1:
             return found[0]["name"]
         if not found:
@@ -169,6 +171,15 @@ class Target:
         raise CommandFailed(
             "which application is meant? Give its name with -p", code=Code.USAGE, hint=_running(_names(found))
         )
+
+
+def _absolute(path: Path) -> str:
+    return os.path.abspath(path)
+
+
+def _here_and_above() -> list[str]:
+    here = Path(os.path.abspath("."))
+    return [str(folder) for folder in (here, *here.parents)]
 
 
 def _names(found: list[ApplicationSummary]) -> list[str]:
