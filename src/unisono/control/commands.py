@@ -41,18 +41,23 @@ from unisono.store import base
 
 R = TypeVar("R")
 
+Clock = Callable[[], float]
+"""Gives seconds since the epoch."""
+
 _ATTEMPTS = 100
 """Readings of one command. A controller writes a service's record at a few steps of a rollout only, so
 that the second one nearly always holds; this is the limit that every wait needs."""
 
 
-async def plan(store: base.Store, spec: ApplicationSpec) -> Plan:
+async def plan(store: base.Store, spec: ApplicationSpec, *, clock: Clock = time.time) -> Plan:
     """What :func:`apply` would change now; changes nothing and raises what it would."""
     known = (await _read(store)).snapshot
-    return plans.apply(known, spec, allocate_port=lambda taken: 0, now=_now())[0]
+    return plans.apply(known, spec, allocate_port=lambda taken: 0, now=_now(clock))[0]
 
 
-async def apply(store: base.Store, spec: ApplicationSpec, *, allocate_port: AllocatePort) -> Plan:
+async def apply(
+    store: base.Store, spec: ApplicationSpec, *, allocate_port: AllocatePort, clock: Clock = time.time
+) -> Plan:
     """
     Make the file true: services in it are created, changed or left alone, others of it removed.
 
@@ -60,34 +65,46 @@ async def apply(store: base.Store, spec: ApplicationSpec, *, allocate_port: Allo
     command came in between.
     """
     return await _change(
-        store, lambda known: plans.apply(known, spec, allocate_port=allocate_port, now=_now())
+        store, lambda known: plans.apply(known, spec, allocate_port=allocate_port, now=_now(clock))
     )
 
 
-async def scale(store: base.Store, application: str, service: str, replicas: int) -> Service:
+async def scale(
+    store: base.Store, application: str, service: str, replicas: int, *, clock: Clock = time.time
+) -> Service:
     """Another number of instances; returns the service's new record."""
-    return await _change(store, lambda known: changes.scale(known, application, service, replicas, _now()))
+    return await _change(
+        store, lambda known: changes.scale(known, application, service, replicas, _now(clock))
+    )
 
 
 async def restart(
-    store: base.Store, application: str, services: Iterable[str] | None = None
+    store: base.Store,
+    application: str,
+    services: Iterable[str] | None = None,
+    *,
+    clock: Clock = time.time,
 ) -> tuple[Service, ...]:
     """Roll to new instances of the same spec, of all services if none is named; returns their records."""
     names = None if services is None else tuple(services)
-    return await _change(store, lambda known: changes.restart(known, application, names, _now()))
+    return await _change(store, lambda known: changes.restart(known, application, names, _now(clock)))
 
 
-async def undo(store: base.Store, application: str, service: str) -> Service:
+async def undo(store: base.Store, application: str, service: str, *, clock: Clock = time.time) -> Service:
     """Go back to the stable revision before; returns the service's new record."""
-    return await _change(store, lambda known: changes.undo(known, application, service, _now()))
+    return await _change(store, lambda known: changes.undo(known, application, service, _now(clock)))
 
 
 async def remove(
-    store: base.Store, application: str, services: Iterable[str] | None = None
+    store: base.Store,
+    application: str,
+    services: Iterable[str] | None = None,
+    *,
+    clock: Clock = time.time,
 ) -> tuple[str, ...]:
     """Stop services, all if none is named, and forget them; returns their names."""
     names = None if services is None else tuple(services)
-    return await _change(store, lambda known: changes.remove(known, application, names, _now()))
+    return await _change(store, lambda known: changes.remove(known, application, names, _now(clock)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,5 +167,5 @@ def _puts(changed: Changed) -> list[base.Put]:
     ]
 
 
-def _now() -> Now:
-    return Now(at=time.time(), nonce=secrets.token_hex(4))
+def _now(clock: Clock) -> Now:
+    return Now(at=clock(), nonce=secrets.token_hex(4))

@@ -51,13 +51,18 @@ def old_revisions(view: ServiceView) -> Iterator[str]:
 
 
 def remains(view: ServiceView) -> Iterator[str]:
-    """Keys of what is left of a service whose last instance is gone; its own record goes last."""
+    """
+    Keys of what is left of a service whose last instance is gone.
+
+    Its own record goes first: one that lost its revisions, but not itself, could be applied again and
+    would then name revisions that are gone.
+    """
     if view.instances:
         return
-    for number in sorted(view.revisions):
-        yield revision_key(view.application, view.name, number)
     if view.service is not None:
         yield service_key(view.application, view.name)
+    for number in sorted(view.revisions):
+        yield revision_key(view.application, view.name, number)
 
 
 def empty_applications(snapshot: Snapshot) -> Iterator[str]:

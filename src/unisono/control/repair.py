@@ -82,7 +82,7 @@ def sick(
     The unhealthy instances to kill now, the service's record with the brake's memory, and the news.
 
     The brake engages when at least two, and more than half of those wanted, turned unhealthy within
-    :data:`BRAKE_WINDOW`; it lets go when none is unhealthy any more.
+    :data:`BRAKE_WINDOW`; it lets go when none is unhealthy any more. A service of one has no mass.
     """
     unhealthy = sorted(
         (m for m in view.running if m.phase is Phase.UNHEALTHY), key=lambda m: (m.status.since, m.id)
@@ -92,9 +92,11 @@ def sick(
             return service, (), ()
         return replace(service, braked_at=None), (), (_news(service, "brake-released", now, ""),)
 
-    recent = tuple(t for t in service.unhealthy if t > now - BRAKE_WINDOW)
-    turned = len(recent) + sum(m.status.since > now - BRAKE_WINDOW for m in unhealthy)
-    engages = service.braked_at is None and turned >= 2 and 2 * turned > service.replicas
+    times = [m.status.since for m in unhealthy]
+    recent = tuple(t for t in service.unhealthy if t > times[0] - BRAKE_WINDOW)
+    turned = _together([*recent, *times])
+    is_mass = service.replicas >= 2 and turned >= 2 and 2 * turned > service.replicas
+    engages = service.braked_at is None and is_mass
     told: tuple[Happening, ...] = ()
     if engages:
         message = f"{turned} of {service.replicas} turned unhealthy within {BRAKE_WINDOW:g} s: one at a time"
@@ -110,6 +112,15 @@ def sick(
         _news(service, "instance-replaced", now, m.status.reason or "unhealthy", m.id) for m in unhealthy
     )
     return service, tuple(unhealthy), told + replaced
+
+
+def _together(times: Sequence[float]) -> int:
+    """
+    The most that happened within one window, wherever it lies.
+
+    Not the last window: a controller that comes late must not take an old mass death for single ones.
+    """
+    return max(sum(start <= t < start + BRAKE_WINDOW for t in times) for start in times)
 
 
 def shape(
@@ -181,11 +192,12 @@ class _Shaping:
 
     def _hold(self) -> Shape:
         """Keep the number, whatever the revisions: a paused rollout, or a release command that runs."""
-        excess = self.ordered[: max(0, len(self.ordered) - self._wanted)]
-        creates = 0 if self._revision is None else self._wanted - len(self.ordered)
+        wanted = replicas_of(self.service, self.view.current_spec)
+        excess = self.ordered[: max(0, len(self.ordered) - wanted)]
+        creates = 0 if self._revision is None else wanted - len(self.ordered)
         if self._has_own_port:
-            creates -= len(self.departing)
-        return Shape(stops=self._because(excess, self._too_many), creates=max(0, creates))
+            creates = min(creates, 1 - len(self.ordered) - len(self.departing))
+        return Shape(stops=self._because(excess, f"more than the {wanted} wanted"), creates=max(0, creates))
 
     def _start_first(self) -> Shape:
         new, old = self._new, self._old

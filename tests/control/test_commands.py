@@ -1,0 +1,542 @@
+"""What people ask for, against a real store: what it writes, what it refuses, and that it is one step."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.control.factories import APP, application, spec
+from unisono.control import commands
+from unisono.control.errors import CommandError, Conflict, Invalid, NotFound
+from unisono.control.plan import ChangeKind, Plan
+from unisono.control.records import Happening, Revision, Rollout, RolloutPhase, Service, decode, encode
+from unisono.control.snapshot import Snapshot
+from unisono.spec.model import ApplicationSpec, Dependency, PublishedPort, Route
+from unisono.store.base import Put
+from unisono.store.sqlite import SqliteStore
+
+
+def lowest(taken: Any) -> int:
+    """The lowest internal port that is free."""
+    return min(set(range(20000, 21000)) - taken)
+
+
+async def apply(store: SqliteStore, asked: ApplicationSpec) -> Plan:
+    """Apply with ports from the bottom."""
+    return await commands.apply(store, asked, allocate_port=lowest)
+
+
+async def service_of(store: SqliteStore, name: str = "web", app: str = APP) -> Service:
+    """A service's record."""
+    entry = await store.get(f"service/{app}/{name}")
+    assert entry is not None
+    return decode(Service, entry.value)
+
+
+async def finish(store: SqliteStore, name: str = "web", app: str = APP) -> Service:
+    """Let a service's rollout be done, as the controller would."""
+    service = await service_of(store, name, app)
+    assert service.rollout is not None
+    history = service.history + ((service.stable,) if service.stable else ())
+    done = replace(
+        service,
+        stable=service.revision,
+        history=history,
+        rollout=replace(service.rollout, phase=RolloutPhase.DONE),
+    )
+    await store.transact(success=(Put(key=f"service/{app}/{name}", value=encode(done)),))
+    return done
+
+
+async def rewrite(store: SqliteStore, service: Service) -> None:
+    """Change a record behind the commands' back."""
+    key = f"service/{service.application}/{service.name}"
+    await store.transact(success=(Put(key=key, value=encode(service)),))
+
+
+async def state(store: SqliteStore) -> Snapshot:
+    """All that is known."""
+    return Snapshot.of(await store.scan(""))
+
+
+def kinds(plan: Plan) -> dict[str, ChangeKind]:
+    """What happens to each service."""
+    return {change.service: change.kind for change in plan.changes}
+
+
+def rollout_of(service: Service) -> Rollout:
+    """A service's rollout."""
+    assert service.rollout is not None
+    return service.rollout
+
+
+# --- apply -----------------------------------------------------------------------------------------
+
+
+async def test_creates(store: SqliteStore) -> None:
+    """A new file: each service with its first revision, its own internal port, a first deployment."""
+    plan = await apply(store, application(spec("db"), spec("web", replicas=2)))
+
+    web = await service_of(store)
+    assert kinds(plan) == {"db": ChangeKind.CREATE, "web": ChangeKind.CREATE}
+    assert (web.revision, web.stable, web.replicas, web.internal_port) == (1, None, 2, 20001)
+    assert (rollout_of(web).source, rollout_of(web).phase) == (0, RolloutPhase.ROLLING)
+    assert (await state(store)).applications[APP].services == ("db", "web")
+
+
+async def test_plan_changes_nothing(store: SqliteStore) -> None:
+    """A plan says what apply would do, and leaves the store as it is."""
+    before = await store.scan("")
+
+    plan = await commands.plan(store, application(spec()))
+
+    assert kinds(plan) == {"web": ChangeKind.CREATE}
+    assert await store.scan("") == before
+
+
+async def test_applying_twice_changes_nothing(store: SqliteStore) -> None:
+    """The same file again: an empty plan, not one write."""
+    await apply(store, application(spec()))
+    before = await store.scan("")
+
+    plan = await apply(store, application(spec()))
+
+    assert plan.is_empty
+    assert await store.scan("") == before
+
+
+async def test_what_needs_no_new_instances_is_updated_in_place(store: SqliteStore) -> None:
+    """Replicas, routes, timeouts: the current revision carries them, and no rollout begins."""
+    await apply(store, application(spec()))
+    await finish(store)
+
+    plan = await apply(store, application(spec(replicas=3, routes=(Route(path="/x"),), timeout=5.0)))
+
+    known = (await state(store)).services[APP, "web"]
+    assert known.service is not None
+    assert known.current_spec is not None
+    assert kinds(plan) == {"web": ChangeKind.UPDATE}
+    assert [d.field for d in plan.changes[0].differences] == ["replicas", "routes", "timeout"]
+    assert (known.service.revision, known.service.replicas, known.current_spec.timeout) == (1, 3, 5.0)
+    assert rollout_of(known.service).phase is RolloutPhase.DONE
+
+
+@pytest.mark.parametrize("change", [{"command": ("new",)}, {"environment": {"KEY": "value"}}])
+async def test_what_needs_new_instances_rolls(store: SqliteStore, change: dict[str, Any]) -> None:
+    """A changed command or environment: a new revision, and a rollout from the stable one."""
+    await apply(store, application(spec()))
+    await finish(store)
+
+    plan = await apply(store, application(spec(**change)))
+
+    web = await service_of(store)
+    assert kinds(plan) == {"web": ChangeKind.ROLL}
+    assert (web.revision, web.stable) == (2, 1)
+    assert (rollout_of(web).source, rollout_of(web).target, rollout_of(web).serial) == (1, 2, 2)
+
+
+async def test_a_changed_shell_is_no_change(store: SqliteStore) -> None:
+    """What the applying shell passes on differs each time: it is kept, and nothing rolls."""
+    await apply(store, application(spec(inherited={"PATH": "/a"})))
+
+    plan = await apply(store, application(spec(inherited={"PATH": "/b"})))
+
+    current = (await state(store)).services[APP, "web"].current_spec
+    assert plan.is_empty
+    assert current is not None
+    assert current.inherited == {"PATH": "/b"}
+
+
+async def test_a_release_command_comes_first(store: SqliteStore) -> None:
+    """With a release command a rollout, also the first, begins by releasing."""
+    await apply(store, application(spec(update={"release_command": ("migrate",)})))
+
+    assert rollout_of(await service_of(store)).phase is RolloutPhase.RELEASING
+
+
+async def test_another_apply_supersedes(store: SqliteStore) -> None:
+    """An apply during a rollout begins another one, still from the stable revision."""
+    await apply(store, application(spec()))
+    await finish(store)
+    await apply(store, application(spec(command=("two",))))
+
+    await apply(store, application(spec(command=("three",))))
+
+    rollout = rollout_of(await service_of(store))
+    assert (rollout.source, rollout.target, rollout.serial) == (1, 3, 3)
+
+
+async def test_a_bad_revision_can_be_tried_again(store: SqliteStore) -> None:
+    """After a rollback the same file is not the current one: applying it starts anew."""
+    await apply(store, application(spec()))
+    done = await finish(store)
+    await apply(store, application(spec(command=("bad",))))
+    rolled_back = replace(
+        done, rollout=Rollout(**{**vars(rollout_of(done)), "target": 2, "phase": RolloutPhase.ROLLED_BACK})
+    )
+    await rewrite(store, rolled_back)
+
+    await apply(store, application(spec(command=("bad",))))
+
+    assert rollout_of(await service_of(store)).target == 3
+
+
+async def test_a_paused_rollout_is_tried_again(store: SqliteStore) -> None:
+    """Applying the file of a paused rollout starts it anew, with the revision there is."""
+    await apply(store, application(spec()))
+    await finish(store)
+    await apply(store, application(spec(command=("two",))))
+    web = await service_of(store)
+    await rewrite(store, replace(web, rollout=replace(rollout_of(web), phase=RolloutPhase.PAUSED)))
+
+    plan = await apply(store, application(spec(command=("two",))))
+
+    rollout = rollout_of(await service_of(store))
+    assert kinds(plan) == {"web": ChangeKind.ROLL}
+    assert (rollout.phase, rollout.target, rollout.serial) == (RolloutPhase.ROLLING, 2, 3)
+
+
+async def test_services_that_left_the_file_are_removed(store: SqliteStore) -> None:
+    """The file is the whole truth of its application."""
+    await apply(store, application(spec("db"), spec("web")))
+
+    plan = await apply(store, application(spec("web")))
+
+    assert kinds(plan) == {"db": ChangeKind.REMOVE, "web": ChangeKind.UNCHANGED}
+    assert (await service_of(store, "db")).removing
+
+
+async def test_a_service_on_its_way_out_can_come_back(store: SqliteStore) -> None:
+    """Applying a file again keeps a service that was being removed."""
+    await apply(store, application(spec()))
+    await commands.remove(store, APP)
+
+    await apply(store, application(spec()))
+
+    assert not (await service_of(store)).removing
+    assert not (await state(store)).applications[APP].removing
+
+
+async def test_a_plain_number_in_the_file_is_the_number(store: SqliteStore) -> None:
+    """Without a range, applying sets the number back to the file's; within a range it is left alone."""
+    await apply(store, application(spec("plain"), spec("range", max_replicas=5)))
+    await commands.scale(store, APP, "plain", 4)
+    await commands.scale(store, APP, "range", 4)
+
+    await apply(store, application(spec("plain"), spec("range", max_replicas=3)))
+
+    assert (await service_of(store, "plain")).replicas == 1
+    assert (await service_of(store, "range")).replicas == 3
+
+
+async def test_internal_ports_are_unique_over_applications(store: SqliteStore) -> None:
+    """Each service of every application has its own."""
+    await apply(store, application(spec()))
+
+    await apply(store, application(spec(), name="blog"))
+
+    assert (await service_of(store, app="blog")).internal_port == 20001
+
+
+async def test_is_told(store: SqliteStore) -> None:
+    """What was applied, and each rollout that it began, are happenings of the same transaction."""
+    await apply(store, application(spec()))
+    await apply(store, application(spec(command=("two",))))
+
+    events = [decode(Happening, e.value) for e in (await store.scan("event/")).entries]
+    assert [e.message for e in events if e.kind == "application-applied"] == ["create: web", "roll: web"]
+    assert [e.data for e in events if e.kind == "rollout-started"] == [{"source": 0, "target": 2}]
+
+
+# --- apply refuses ---------------------------------------------------------------------------------
+
+
+REFUSED: list[tuple[str, ApplicationSpec, str]] = [
+    ("no services", application(), "has no services"),
+    (
+        "a container",
+        application(spec("db", driver="container", image="pg", command=()), spec()),
+        "no container driver in this version, which db would need: give it a command, or leave it out",
+    ),
+    ("no command", application(spec(command=())), "web has no command"),
+    ("a bad name", application(spec("a/b")), "'a/b' is no name for a service"),
+    ("a missing dependency", application(spec("db"), spec(after=("dbs",))), "did you mean db?"),
+    ("a circle", application(spec("db", after=("web",)), spec(after=("db",))), "in a circle"),
+    ("a fixed port twice", application(spec(port=80, replicas=2)), "insists on port 80"),
+    ("too many", application(spec(replicas=1001)), "0 to 1000 are possible"),
+]
+
+
+@pytest.mark.parametrize(("asked", "message"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED])
+async def test_refuses_what_can_not_run(store: SqliteStore, asked: ApplicationSpec, message: str) -> None:
+    """What this version can't run is refused whole, with a remedy, and changes nothing."""
+    before = await store.scan("")
+
+    with pytest.raises(Invalid, match=message):
+        await apply(store, asked)
+
+    assert await store.scan("") == before
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "message"),
+    [
+        ({"routes": (Route(path="/x"),)}, {"routes": (Route(path="/x"),)}, r"same route \*/x"),
+        ({"ports": (PublishedPort(port=80),)}, {"ports": (PublishedPort(port=80),)}, "same port"),
+        (
+            {"ports": (PublishedPort(port=80),)},
+            {"ports": (PublishedPort(port=80, host_ip="0.0.0.0"),)},
+            "same port",
+        ),
+    ],
+)
+@pytest.mark.parametrize("together", [True, False])
+async def test_refuses_a_shared_address(
+    store: SqliteStore, one: dict[str, Any], other: dict[str, Any], message: str, together: bool
+) -> None:
+    """Two services can't have one route or port, whether in one application or in two."""
+    if together:
+        asked = application(spec("a", **one), spec("b", **other))
+    else:
+        await apply(store, application(spec("a", **one), name="blog"))
+        asked = application(spec("b", **other))
+    before = await store.scan("")
+
+    with pytest.raises(Conflict, match=message):
+        await apply(store, asked)
+
+    assert await store.scan("") == before
+
+
+async def test_addresses_that_differ_are_no_conflict(store: SqliteStore) -> None:
+    """Another host, another path or another address of the machine is another thing."""
+    a = spec("a", routes=(Route(path="/"), Route(path="/x", host="one")), ports=(PublishedPort(port=80),))
+    b = spec(
+        "b",
+        routes=(Route(path="/x"), Route(path="/x", host="two")),
+        ports=(PublishedPort(port=80, host_ip="127.0.0.2"), PublishedPort(port=81)),
+    )
+
+    assert kinds(await apply(store, application(a, b))) == {"a": ChangeKind.CREATE, "b": ChangeKind.CREATE}
+
+
+async def test_a_route_that_may_come_back_is_taken(store: SqliteStore) -> None:
+    """Until a rollout is done its source may come back, and its routes with it."""
+    await apply(store, application(spec(routes=(Route(path="/old"),)), name="blog"))
+    await finish(store, app="blog")
+    await apply(store, application(spec(command=("two",)), name="blog"))
+
+    with pytest.raises(Conflict, match="/old"):
+        await apply(store, application(spec(routes=(Route(path="/old"),))))
+
+
+# --- in between ------------------------------------------------------------------------------------
+
+
+async def test_commands_follow_one_another(store: SqliteStore) -> None:
+    """Applied at the same time, two applications still get different ports, and one of two routes wins."""
+    asked = [application(spec(routes=(Route(path="/x"),)), name=f"app{n}") for n in range(5)]
+
+    results = await asyncio.gather(*(apply(store, a) for a in asked), return_exceptions=True)
+
+    assert sorted(type(r).__name__ for r in results) == ["Conflict"] * 4 + ["Plan"]
+
+
+async def test_a_change_in_between_is_not_lost(store: SqliteStore) -> None:
+    """A controller's write between reading and writing makes a command read again, and keeps both."""
+    await apply(store, application(spec()))
+    interfering = _Interfering(store)
+
+    scaled = await commands.scale(interfering, APP, "web", 3)  # type: ignore[arg-type]
+
+    assert (scaled.stable, scaled.replicas) == (1, 3)
+    assert await service_of(store) == scaled
+
+
+class _Interfering:
+    """A store in front of which a controller is quicker, once."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self._store = store
+        self._done = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def transact(self, **arguments: Any) -> Any:
+        if not self._done:
+            self._done = True
+            await finish(self._store)
+        return await self._store.transact(**arguments)
+
+
+# --- scale, restart, undo, remove ------------------------------------------------------------------
+
+
+async def test_scales(store: SqliteStore) -> None:
+    """Another number, told with both."""
+    await apply(store, application(spec()))
+
+    await commands.scale(store, APP, "web", 0)
+
+    assert (await service_of(store)).replicas == 0
+
+
+@pytest.mark.parametrize("number", [0, 2, 4])
+async def test_scales_within_the_range(store: SqliteStore, number: int) -> None:
+    """A range in the file gives the numbers that are possible; zero is always one."""
+    await apply(store, application(spec(replicas=2, max_replicas=4)))
+
+    assert (await commands.scale(store, APP, "web", number)).replicas == number
+
+
+@pytest.mark.parametrize("number", [1, 5])
+async def test_refuses_a_number_outside_of_the_range(store: SqliteStore, number: int) -> None:
+    """A number that the file does not allow is refused with the ones that it does."""
+    await apply(store, application(spec(replicas=2, max_replicas=4)))
+
+    with pytest.raises(Invalid) as caught:
+        await commands.scale(store, APP, "web", number)
+
+    assert (caught.value.found, caught.value.wanted) == (str(number), "2 to 4, or 0")
+
+
+async def test_names_the_nearest(store: SqliteStore) -> None:
+    """A service or application that does not exist: the message names the nearest that does."""
+    await apply(store, application(spec("orders"), spec("payments")))
+
+    with pytest.raises(NotFound, match=r"has no service payment; did you mean payments\?"):
+        await commands.scale(store, APP, "payment", 1)
+    with pytest.raises(NotFound, match=r"no application shpo; did you mean shop\?"):
+        await commands.restart(store, "shpo")
+
+
+async def test_restarts(store: SqliteStore) -> None:
+    """The same spec under a new number and nonce; the release command is not run again."""
+    await apply(store, application(spec(update={"release_command": ("migrate",)})))
+    await finish(store)
+
+    await commands.restart(store, APP)
+
+    web = await service_of(store)
+    entry = await store.get("revision/shop/web/00000002")
+    assert entry is not None
+    revision = decode(Revision, entry.value)
+    assert (web.revision, rollout_of(web).source) == (2, 1)
+    assert rollout_of(web).phase is RolloutPhase.ROLLING
+    assert revision.digest == spec().revision_hash()
+    assert revision.nonce
+
+
+async def test_restart_runs_a_release_command_that_never_succeeded(store: SqliteStore) -> None:
+    """What was never released is released first, also by a restart."""
+    await apply(store, application(spec(update={"release_command": ("migrate",)})))
+
+    await commands.restart(store, APP, ["web"])
+
+    assert rollout_of(await service_of(store)).phase is RolloutPhase.RELEASING
+
+
+async def test_undo_goes_to_the_stable_one_before(store: SqliteStore) -> None:
+    """Back to the revision before, as a rollout; and an undo of that brings back what it undid."""
+    await apply(store, application(spec(update={"release_command": ("migrate",)})))
+    await finish(store)
+    await apply(store, application(spec(command=("two",))))
+    await finish(store)
+
+    undone = await commands.undo(store, APP, "web")
+
+    assert (undone.revision, undone.stable) == (1, 2)
+    assert (rollout_of(undone).source, rollout_of(undone).target) == (2, 1)
+    assert rollout_of(undone).phase is RolloutPhase.ROLLING
+
+
+async def test_undo_of_a_rollout_turns_it_back(store: SqliteStore) -> None:
+    """A rollout on its way goes back to where it came from."""
+    await apply(store, application(spec()))
+    await finish(store)
+    await apply(store, application(spec(command=("two",))))
+
+    undone = await commands.undo(store, APP, "web")
+
+    assert (undone.revision, rollout_of(undone).phase) == (1, RolloutPhase.ROLLING_BACK)
+    with pytest.raises(Conflict, match="already"):
+        await commands.undo(store, APP, "web")
+
+
+async def test_nothing_to_undo(store: SqliteStore) -> None:
+    """A first revision has none before it, ready or not."""
+    await apply(store, application(spec()))
+
+    with pytest.raises(Conflict, match="no earlier revision"):
+        await commands.undo(store, APP, "web")
+    await finish(store)
+    with pytest.raises(Conflict, match="no earlier revision"):
+        await commands.undo(store, APP, "web")
+
+
+async def test_undo_into_a_gap(store: SqliteStore) -> None:
+    """A revision whose dependency or route is no longer to be had can't come back."""
+    await apply(store, application(spec("db"), spec(after=("db",), routes=(Route(path="/x"),))))
+    await finish(store)
+    await apply(store, application(spec(command=("two",))))
+    await finish(store)
+
+    with pytest.raises(Conflict, match="depends on db, which is gone"):
+        await commands.undo(store, APP, "web")
+
+    await apply(store, application(spec("db"), spec(command=("two",))))
+    await apply(store, application(spec(routes=(Route(path="/x"),)), name="blog"))
+    with pytest.raises(Conflict, match="same route"):
+        await commands.undo(store, APP, "web")
+
+
+async def test_removes_an_application(store: SqliteStore) -> None:
+    """All of it is marked at once; the controller stops it in order."""
+    await apply(store, application(spec("db"), spec(after=("db",))))
+
+    names = await commands.remove(store, APP)
+
+    known = await state(store)
+    assert names == ("db", "web")
+    assert known.applications[APP].removing
+    assert all(v.service and v.service.removing for v in known.services.values())
+
+
+async def test_refuses_to_remove_what_is_needed(store: SqliteStore) -> None:
+    """A service that another one requires goes only with it."""
+    optional = Dependency(service="cache", required=False)
+    await apply(store, application(spec("db"), spec("cache"), spec(after=("db", optional))))
+
+    with pytest.raises(Conflict, match="web depends on db; remove web too"):
+        await commands.remove(store, APP, ["db"])
+
+    assert await commands.remove(store, APP, ["cache"]) == ("cache",)
+    assert await commands.remove(store, APP, ["db", "web"]) == ("db", "web")
+    assert (await state(store)).applications[APP].removing
+
+
+@pytest.mark.parametrize("what", ["scale", "restart", "undo"])
+async def test_what_leaves_can_not_be_changed(store: SqliteStore, what: str) -> None:
+    """A service on its way out takes no orders but to stay."""
+    await apply(store, application(spec()))
+    await commands.remove(store, APP)
+    asked = {
+        "scale": lambda: commands.scale(store, APP, "web", 3),
+        "restart": lambda: commands.restart(store, APP, ["web"]),
+        "undo": lambda: commands.undo(store, APP, "web"),
+    }
+
+    with pytest.raises(Conflict, match="being removed"):
+        await asked[what]()
+
+
+async def test_a_refusal_is_a_command_error(store: SqliteStore) -> None:
+    """Callers need to catch one type, and get what was found and wanted."""
+    with pytest.raises(CommandError) as caught:
+        await commands.remove(store, "nothing")
+
+    assert caught.value.found == "nothing"
