@@ -35,7 +35,7 @@ mod python {
     }
 
     enum Running {
-        Planned(Option<Plan>),
+        Planned(Option<Box<Plan>>),
         Started(Option<JoinHandle<Result<String, String>>>),
         Done(Result<String, String>),
     }
@@ -65,7 +65,7 @@ mod python {
             plan.duration = duration.map(|seconds| span("duration", seconds)).transpose()?;
             plan.timeout = span("timeout", timeout)?;
             (plan.series, plan.seed) = (series, seed);
-            let running = std::sync::Mutex::new(Running::Planned(Some(plan)));
+            let running = std::sync::Mutex::new(Running::Planned(Some(Box::new(plan))));
             Ok(Self { stop: Arc::default(), running })
         }
 
@@ -83,6 +83,9 @@ mod python {
 
         /// Puts the load on for its duration; gives the report as JSON.
         fn run(&self, py: Python<'_>) -> PyResult<String> {
+            if matches!(&*self.lock(), Running::Planned(Some(plan)) if plan.duration.is_none()) {
+                return Err(PyValueError::new_err("run() needs a duration; without one, use a with statement"));
+            }
             self.start()?;
             self.wait(py)
         }
@@ -101,7 +104,7 @@ mod python {
             };
             let Some(plan) = plan.take() else { return Ok(()) };
             let stop = Arc::clone(&self.stop);
-            let thread = std::thread::Builder::new().name("unisono-load".into()).spawn(move || load::run(plan, &stop));
+            let thread = std::thread::Builder::new().name("unisono-load".into()).spawn(move || load::run(*plan, &stop));
             *running = Running::Started(Some(thread.map_err(PyOSError::new_err)?));
             Ok(())
         }

@@ -68,7 +68,7 @@ class Load:
         """Stops the load and waits for the answers that are due."""
 
     def run(self) -> str:
-        """Puts the load on for its duration and returns the report, as :meth:`report` does."""
+        """Puts the load on for its duration, which it needs, and returns the report, as :meth:`report` does."""
 
     def report(self) -> str:
         """

@@ -11,6 +11,9 @@ use tokio::time::Instant;
 /// Failures kept with their time.
 const SERIES_MAX: usize = 100_000;
 
+/// Longer latencies count as this one, an hour. A histogram without bounds would clamp at 2 ms instead.
+const LATENCY_US_MAX: u64 = 3_600_000_000;
+
 /// How a request failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Failure {
@@ -56,7 +59,7 @@ impl Recorder {
             requests: 0,
             statuses: BTreeMap::new(),
             failures: BTreeMap::new(),
-            latencies: Histogram::new(3).expect("three digits are within what a histogram takes"),
+            latencies: Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).expect("the bounds are in order"),
             series: series.then(Vec::new),
         }
     }
@@ -122,5 +125,22 @@ impl Recorder {
                 .collect();
         }
         report.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A latency of seconds is reported as such.
+    #[test]
+    fn long_latencies_are_kept() {
+        let now = Instant::now();
+        let mut recorder = Recorder::new(now, false);
+        recorder.note(now - Duration::from_secs(5), Ok(StatusCode::OK));
+
+        let report: Value = serde_json::from_str(&recorder.to_json()).expect("a report is JSON");
+        let p99 = report["latency_ms"]["p99"].as_f64().expect("a quantile is a number");
+        assert!((4990.0..5100.0).contains(&p99), "{p99}");
     }
 }

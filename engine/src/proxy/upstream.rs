@@ -62,6 +62,7 @@ impl Upstream {
         let wire = Wire::of_target(stream);
         let (sender, connection) = Builder::new()
             .max_buf_size(HEAD_MAX)
+            .max_header_size(HEAD_MAX)
             .handshake(TokioIo::new(WireIo(Rc::clone(&wire))))
             .await
             .map_err(io::Error::other)?;

@@ -1,0 +1,189 @@
+"""What the gateway takes for a request, and what of a head reaches the instance."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.gateway.backend import OK, Peer, answering
+from tests.gateway.conftest import Stage
+from unisono.gateway.table import Rule
+
+SMUGGLING = {
+    "length beside chunked": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "chunked beside length": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+    "two lengths": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+    "the same length twice": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+    "a list of lengths": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5, 5\r\n\r\nhello",
+    "a signed length": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\nhello",
+    "a length with a blank": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5 5\r\n\r\nhello",
+    "an encoding that does not end in chunked": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
+    "an unknown encoding": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "chunked in HTTP/1.0": b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "a blank before the colon": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+    "a folded line": b"GET / HTTP/1.1\r\nHost: a\r\nX-A: b\r\n c\r\n\r\n",
+    "a bare line feed": b"GET / HTTP/1.1\nHost: a\r\n\r\n",
+    "a name that is none": b"GET / HTTP/1.1\r\nHost: a\r\nX(A): b\r\n\r\n",
+    "a zero byte": b"GET / HTTP/1.1\r\nHost: a\r\nX-A: \0\r\n\r\n",
+    "two hosts": b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+    "no host": b"GET / HTTP/1.1\r\n\r\n",
+    "a host with a path": b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n",
+    "no version": b"GET /\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("request_", SMUGGLING.values(), ids=SMUGGLING.keys())
+async def test_an_ambiguous_head_is_refused_and_reaches_no_instance(stage: Stage, request_: bytes) -> None:
+    """A head that two readers could read differently gets 400, the connection is closed."""
+    (backend,) = await stage.serve(answering())
+    client = await stage.connect()
+
+    await client.say(request_ + b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")
+    answer = await client.answer()
+    closed = await client.is_closed()
+
+    assert (answer.status, closed, backend.heads) == (400, True, [])
+
+
+@pytest.mark.parametrize("chunks", [b"5\nhello\r\n0\r\n\r\n", b"-5\r\nhello\r\n0\r\n\r\n", b"5 x\r\nhello\r\n0\r\n\r\n"])
+async def test_a_bad_chunk_breaks_the_request_off(stage: Stage, chunks: bytes) -> None:
+    """A body whose chunks are malformed never becomes a complete request at an instance."""
+    complete: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        complete.append(await peer.reader.readuntil(b"0\r\n\r\n"))
+        await peer.say(OK)
+
+    await stage.serve(script)
+    client = await stage.connect()
+    await client.say(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks)
+
+    await client.reader.read()
+
+    assert complete == []
+
+
+async def test_hop_by_hop_headers_end_at_the_gateway(stage: Stage) -> None:
+    """Connection, what it names, and their kin don't reach the instance; what others rely on does."""
+    (backend,) = await stage.serve(answering())
+
+    await stage.ask(
+        b"GET / HTTP/1.1\r\nHost: shop\r\nConnection: close, X-Own, Authorization, X-Forwarded-For\r\n"
+        b"X-Own: 1\r\nAuthorization: me\r\nKeep-Alive: 5\r\nProxy-Connection: x\r\nTE: gzip\r\n\r\n"
+    )
+
+    head = backend.heads[0].lower()
+    gone = [name for name in (b"\r\nconnection:", b"\r\nx-own:", b"\r\nkeep-alive:", b"\r\nte:") if name in head]
+    assert (gone, b"\r\nauthorization: me\r\n" in head) == ([], True)
+
+
+async def test_a_client_cannot_say_who_it_is(stage: Stage) -> None:
+    """X-Forwarded-* and Forwarded say what the gateway knows, whatever the client claims."""
+    (backend,) = await stage.serve(answering())
+
+    await stage.ask(
+        b"GET / HTTP/1.1\r\nHost: shop:81\r\nX-Forwarded-For: 6.6.6.6\r\nX_Forwarded_For: 6.6.6.6\r\n"
+        b"X-Forwarded-Proto: https\r\nX-Forwarded-Host: evil\r\nForwarded: for=6.6.6.6\r\n\r\n"
+    )
+
+    lines = sorted(line for line in backend.heads[0].lower().split(b"\r\n") if b"forwarded" in line)
+    assert lines == [
+        b'forwarded: for=127.0.0.1;host="shop:81";proto=http',
+        b"x-forwarded-for: 127.0.0.1",
+        b"x-forwarded-host: shop:81",
+        b"x-forwarded-port: " + str(stage.port).encode(),
+        b"x-forwarded-proto: http",
+    ]
+
+
+async def test_an_absolute_target_names_the_host(stage: Stage) -> None:
+    """A request target in absolute form goes before Host, and goes on in origin form."""
+    (backend,) = await stage.serve(answering())
+
+    await stage.ask(b"GET http://shop/a%2Fb/../c?d=%20 HTTP/1.1\r\nHost: other\r\n\r\n")
+
+    lines = backend.heads[0].split(b"\r\n")
+    assert (lines[0], [line for line in lines if line.lower().startswith(b"host:")]) == (
+        b"GET /a%2Fb/../c?d=%20 HTTP/1.1",
+        [b"host: shop"],
+    )
+
+
+async def test_routes_go_by_the_longest_path_and_the_host(stage: Stage) -> None:
+    """A path matches on segment boundaries only; what matches nothing gets a problem document."""
+    stage.rules = (Rule(service="shop/web", path="/orders"), Rule(service="shop/web", path="/", host="shop.test"))
+    await stage.serve(answering())
+
+    async def status(path: str, host: str) -> int:
+        return (await stage.ask(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())).status
+
+    found = [
+        await status("/orders", "a"),
+        await status("/orders/7", "a"),
+        await status("/ordersx", "a"),
+        await status("/", "a"),
+        await status("/", "SHOP.test:80"),
+    ]
+
+    assert found == [200, 200, 404, 404, 200]
+
+
+async def test_no_route_is_a_problem_document(stage: Stage) -> None:
+    """An answer of the gateway's own is problem+json with the reason as a header."""
+    stage.rules = (Rule(service="shop/web", path="/orders"),)
+    await stage.serve(answering())
+
+    answer = await stage.ask(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
+
+    document = json.loads(answer.body)
+    assert (answer.headers["content-type"], answer.reason) == ("application/problem+json", "no_route")
+    assert (document["status"], document["reason"], "/x" in document["detail"]) == (404, "no_route", True)
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X-A: b\r\n" * 101 + b"\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX-A: " + b"b" * 70_000 + b"\r\n\r\n", 431),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1073741825\r\n\r\n", 413),
+        (b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n", 501),
+    ],
+    ids=["many headers", "a large head", "a large body", "connect"],
+)
+async def test_sizes_have_limits(stage: Stage, head: bytes, status: int) -> None:
+    """Too much of anything is refused before an instance hears of it."""
+    (backend,) = await stage.serve(answering())
+
+    answer = await stage.ask(head)
+
+    assert (answer.status, backend.heads) == (status, [])
+
+
+async def test_a_request_that_ends_a_connection_is_answered_first(stage: Stage) -> None:
+    """Connection: close from the client is kept; HTTP/1.0 closes by itself and needs no Host."""
+    await stage.serve(answering())
+    client = await stage.connect()
+
+    await client.say(b"GET / HTTP/1.0\r\n\r\n")
+    answer = await client.answer()
+
+    assert (answer.status, answer.body, await client.is_closed()) == (200, b"ok", True)
+
+
+async def test_pipelined_requests_are_answered_in_order(stage: Stage) -> None:
+    """Requests sent at once on one connection get their answers in their order."""
+
+    async def script(peer: Peer) -> None:
+        while True:
+            path = (await peer.head()).split(b" ")[1]
+            await peer.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(path), path))
+
+    await stage.serve(script)
+    client = await stage.connect()
+    await client.say(b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number for number in range(3)))
+
+    bodies = [(await client.answer()).body for _ in range(3)]
+
+    assert bodies == [b"/0", b"/1", b"/2"]
