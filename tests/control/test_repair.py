@@ -181,6 +181,14 @@ def test_braked_waits_for_the_replacement(replacement: Phase | None) -> None:
     assert directed(scene.snapshot()) == []
 
 
+def test_braked_waits_for_what_is_missing() -> None:
+    """Nor is one killed while the replacement could not even be made."""
+    scene = Scene().service(replicas=3, braked_at=995.0, unhealthy=(990.0,))
+    scene.instance("web-2", Phase.UNHEALTHY).instance("web-3", Phase.UNHEALTHY)
+
+    assert directed(scene.snapshot()) == []
+
+
 def test_braked_goes_on_after_the_replacement() -> None:
     """Once the replacement is ready, the next one is killed, however long that took."""
     scene = Scene(now=2000.0).service(replicas=3, braked_at=995.0, unhealthy=(990.0,)).instance("web-1")

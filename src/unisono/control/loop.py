@@ -29,6 +29,8 @@ from unisono.store.base import Batch, MaybeDone, NotDone, Store
 
 _log = logging.getLogger(__name__)
 
+_PASSING = (NotDone, MaybeDone)
+
 _RETRY_PAUSE = 0.1
 """Seconds before reading everything anew after the store failed for a moment."""
 
@@ -67,7 +69,12 @@ class Controller:
             ValueError: The store holds a record that can't be read; the message names its key.
         """
         while True:
-            fence = await self._election.acquire()
+            try:
+                fence = await self._election.acquire()
+            except _PASSING as error:
+                _log.warning("the store failed for a moment, standing for election again: %s", error)
+                await asyncio.sleep(_RETRY_PAUSE)
+                continue
             try:
                 await self._lead(fence)
             except Deposed as error:
@@ -76,7 +83,8 @@ class Controller:
                 await self._election.resign(fence)
 
     async def _lead(self, fence: Fence) -> None:
-        await self._announce(fence)
+        with contextlib.suppress(*_PASSING):  # not worth a second try
+            await self._announce(fence)
         while True:
             following = _Following(
                 store=self._store,
@@ -93,7 +101,6 @@ class Controller:
                     tasks.create_task(following.decide_on_changes(), name="controller")
             except BaseExceptionGroup as group:
                 _judge(group)
-            await self._election.check(fence)
             await asyncio.sleep(_RETRY_PAUSE)
 
     async def _announce(self, fence: Fence) -> None:
@@ -103,7 +110,7 @@ class Controller:
 
 def _judge(group: BaseExceptionGroup[BaseException]) -> None:
     """Pass over a failure of the store that passes; else raise what ended the lead, alone."""
-    _, lasting = group.split((NotDone, MaybeDone))
+    _, lasting = group.split(_PASSING)
     if lasting is None:
         _log.warning("the store failed for a moment, reading everything anew: %s", group.exceptions)
         return

@@ -134,6 +134,10 @@ def shape(
     """What brings the service to its number and its revision; ``killed`` are as good as gone."""
     gone = {m.id for m in killed}
     running = [m for m in view.running if m.id not in gone]
+    revision = wanted_revision(service)
+    wanted = replicas_of(service, view.current_spec)
+    if len(running) == wanted and all(m.instance.revision == revision for m in running):
+        return Shape()  # nearly always, so that nothing is sorted in vain
     departing = [*view.departing, *killed]
     ordered = worst_first(running, stable=service.stable, in_flight=in_flight)
     return _Shaping(view=view, service=service, ordered=ordered, departing=departing, now=now).shape()
