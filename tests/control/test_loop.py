@@ -32,7 +32,7 @@ from unisono.control.records import (
 )
 from unisono.control.snapshot import Snapshot
 from unisono.control.writing import parts
-from unisono.store.base import MaybeDone, NotDone, Outcome, Put
+from unisono.store.base import Delete, MaybeDone, NotDone, Outcome, Put
 from unisono.store.sqlite import SqliteStore
 
 LIMIT = 60.0  # seconds; generous, only to end a test that hangs
@@ -222,6 +222,37 @@ async def test_survives_a_failure_of_the_store(store: SqliteStore) -> None:
 
     assert len(snapshot.services[APP, "web"].instances) == 2
     assert not any(failures.values())
+
+
+async def test_notices_a_lead_lost_while_the_store_was_away(store: SqliteStore) -> None:
+    """Reading anew after a failure, a controller that no longer leads stands for election again."""
+    taken = asyncio.Event()
+
+    class Away:
+        """A store that refuses the first instance, and has another leader when it is back."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(store, name)
+
+        async def transact(self, **arguments: Any) -> Outcome:
+            if any(o.key.startswith("instance/") for o in arguments["success"]) and not taken.is_set():
+                taken.set()
+                await _depose(store)
+                raise NotDone("away")
+            return await store.transact(**arguments)
+
+    obeying = asyncio.create_task(obey(store))
+    async with running(Away()):
+        await commands.apply(store, application(spec()), allocate_port=lowest)
+        await asyncio.wait_for(taken.wait(), LIMIT)
+        await store.transact(success=(Delete(key=LEADER_KEY),))
+
+        snapshot = await until(store, lambda s: ready(s, 1))
+    obeying.cancel()
+
+    events = [decode(Happening, e.value) for e in (await store.scan("event/")).entries]
+    assert len(snapshot.services[APP, "web"].instances) == 1
+    assert [e.kind for e in events].count("leader-elected") == 2
 
 
 async def test_a_damaged_record_ends_it(store: SqliteStore) -> None:

@@ -277,6 +277,14 @@ def test_paused_repairs_with_the_stable_revision() -> None:
     assert (created(built.snapshot()), directed(built.snapshot())) == ([1], [])
 
 
+def test_paused_trims_the_unproven_first() -> None:
+    """Scaling down while paused keeps what is stable, also where it is younger and busier."""
+    built = fresh(scene(1, rollout=rolling(phase=RolloutPhase.PAUSED)), "new")
+    built.instance("web-old", created_at=2000.0).in_flight = {"web-old": 5}
+
+    assert directed(built.snapshot()) == [("web-new", Goal.STOP)]
+
+
 def test_continue_tells_once_and_goes_on() -> None:
     """failure_action continue: the failure is told, and the rollout goes on."""
     update = {"failure_action": "continue"}

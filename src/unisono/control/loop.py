@@ -149,6 +149,9 @@ class _Following:
     async def listen(self) -> None:
         """Read everything, then gather what changes; gathered changes are decided on together."""
         stored = await self._store.scan("")
+        # The lead may have been lost while the store was away: the watch would not show that.
+        if not any(e.key == LEADER_KEY and self._fence.admits(e) for e in stored.entries):
+            raise Deposed("another controller leads, or the lease has ended")
         self._snapshot.set_result(Snapshot.of(stored))
         async for batch in self._store.watch("", after=stored.revision):
             for event in batch.events:
