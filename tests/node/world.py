@@ -48,7 +48,7 @@ SECONDS = 20.0  # generous: a limit for what is broken, not a measure of speed
 
 def python(code: str) -> tuple[str, ...]:
     """A command that runs this Python code."""
-    return (sys.executable, "-I", "-S", "-c", code)
+    return (sys.executable, "-S", "-c", code)
 
 
 def spec_of(command: tuple[str, ...] = python(SERVER), **changes: Any) -> ServiceSpec:

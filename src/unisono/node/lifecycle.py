@@ -233,10 +233,10 @@ def _adopt_running(life: Life, running: Running, cx: Context) -> Step:
         return _ready(replace(life, ready_at=life.ready_at or cx.now), cx, since=life.since)
     if life.stage is Stage.STOPPING:
         return _signal(replace(life, stage=Stage.UNHEALTHY), cx)
-    if life.stage is Stage.UNHEALTHY:
+    if life.stage is Stage.UNHEALTHY and cx.checked:
         # It may have been published before: drain it like one that was.
         life = replace(life, published=cx.routed)
-        return life, [Probe(generation=life.generation, after=0.0)] if cx.checked else []
+        return life, [Probe(generation=life.generation, after=0.0)]
     return _starting(life, cx)
 
 

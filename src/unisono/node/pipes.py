@@ -65,6 +65,17 @@ class Pipes:
         self._tell(f"{application}/{service}/{instance}")
         return fds[0], fds[1]
 
+    def hold(self, application: str, service: str, instance: str) -> list[int]:
+        """
+        File descriptors that keep what is in the pipes of an instance; the caller closes them.
+
+        What is in a pipe that nobody has open is lost, and an instance may end before the log process has
+        opened its pipes. For reading alone, so that the log process still sees the end of the last writer.
+        """
+        folder = self._root / application / service
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+        return [os.open(folder / f"{instance}.{stream}", flags) for stream in ("out", "err")]
+
     def unread(self, application: str, service: str, instance: str) -> bool:
         """Whether the logger has yet to read something that the instance wrote."""
         return any(

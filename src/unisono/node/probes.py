@@ -88,7 +88,7 @@ async def _http(address: str, path: str, what: str) -> None:
                     break
                 head += data
         except OSError as error:
-            raise Ill(f"{what}: {error.strerror or error}") from None
+            raise Ill(f"{what}: {_words(error)}") from None
     _judge(head, what)
 
 
@@ -112,7 +112,7 @@ async def _connect(address: str, what: str) -> socket.socket:
         await asyncio.get_running_loop().sock_connect(connection, (host.strip("[]"), int(port)))
     except OSError as error:
         connection.close()
-        raise Ill(f"{what}: {(error.strerror or str(error)).lower()}") from None
+        raise Ill(f"{what}: {_words(error)}") from None
     except BaseException:
         connection.close()
         raise
@@ -158,6 +158,11 @@ def _start(command: tuple[str, ...], environment: Mapping[str, str], cwd: str) -
         raise Ill(f"health command {command[0]}: {error.strerror}") from None
     process.returncode = 0  # reaped by pidfd, not by subprocess
     return process.pid
+
+
+def _words(error: OSError) -> str:
+    """The system's words: asyncio puts its own in their place."""
+    return os.strerror(error.errno).lower() if error.errno else str(error)
 
 
 def _name(check: HealthCheck, address: str | None) -> str:

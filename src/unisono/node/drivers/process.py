@@ -18,6 +18,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,16 +28,17 @@ from typing import Any
 from unisono.control.records import Instance, Status
 from unisono.node import processes
 from unisono.node.cgroups import Cgroups, Group
+from unisono.node.drivers import enter
 from unisono.node.drivers.base import CannotStart, Ended, Order, Orphan, Running
 from unisono.node.paths import StateFolder
 from unisono.node.pipes import Pipes
 from unisono.node.ports import NoPort, Ports
 from unisono.spec.model import Resources, ServiceSpec
 
-# Enters the control groups whose cgroup.procs are open as descriptors 3 and up, then becomes the command.
-# Descriptors, because the kernel checks the rights of who opened them: `user` needs none of its own.
-_ENTER_GROUPS = 'for fd in {fds}; do echo 0 >&"$fd" || exit 126; eval "exec $fd>&-"; done; exec "$@"'
+# Enters the control groups whose cgroup.procs come before "--", then becomes the command after it.
+_ENTER_GROUPS = 'while [ "$1" != -- ]; do echo 0 >"$1" || exit 126; shift; done; shift; exec "$@"'
 
+_HOLD_SECONDS = 2.0  # for the log process to open the pipes of a new instance
 _EMPTYING_TRIES = 20  # to remove a control group; the next start of the node removes what is left then
 _SWEEP_SECONDS = 0.05  # ends within this time are cleaned up after together: one look at all processes
 
@@ -62,6 +64,7 @@ class ProcessDriver:
         self._pipes = pipes
         self._cgroups = Cgroups.of_this_process()
         self._processes: dict[int, _Process] = {}
+        self._held: set[int] = set()
         self._sweeping: set[tuple[int, int]] = set()
         self._emptying: list[tuple[Group, int]] = []
         self._sweep_timer: asyncio.TimerHandle | None = None
@@ -142,21 +145,19 @@ class ProcessDriver:
                 instance.application, instance.service, instance.id, owner=account.get("user")
             )
             fds += [out, err]
-            group_fds = [os.open(path, os.O_WRONLY | os.O_CLOEXEC) for path in group.procs]
-            fds += group_fds
-            if group_fds:
-                enter = _ENTER_GROUPS.format(fds=" ".join(map(str, group_fds)))
-                argv = ["/bin/sh", "-c", enter, "sh", *argv]
+            held = self._pipes.hold(instance.application, instance.service, instance.id)
+            self._held.update(held)
+            for fd in held:
+                asyncio.get_running_loop().call_later(_HOLD_SECONDS, self._let_go, fd)
             process = subprocess.Popen(
-                argv,
+                _entering(group, account, argv) if group.folders else argv,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
                 cwd=cwd,
                 env=environment,
                 start_new_session=True,
-                pass_fds=group_fds,
-                **account,
+                **({} if group.folders else account),
             )
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             raise CannotStart(_why(error, argv[0], cwd)) from error
@@ -324,9 +325,16 @@ class ProcessDriver:
             self._sweep()
             if self._sweep_timer is not None:
                 self._sweep_timer.cancel()
+        for fd in list(self._held):
+            self._let_go(fd)
         for process in self._processes.values():
             process.handle.close()
         self._processes.clear()
+
+    def _let_go(self, fd: int) -> None:
+        if fd in self._held:
+            self._held.remove(fd)
+            os.close(fd)
 
     def _group_name(self, application: str, instance: str, generation: int) -> str:
         # Each run has its own, so that removing the last one's can't take away that of the next.
@@ -369,6 +377,15 @@ class ProcessDriver:
         if port is not None:
             environment["PORT"] = str(port)
         return environment
+
+
+def _entering(group: Group, account: Mapping[str, Any], argv: list[str]) -> list[str]:
+    """The command that enters the control groups first, and becomes ``argv`` with the same pid."""
+    procs = [str(path) for path in group.procs]
+    if not account:
+        return ["/bin/sh", "-c", _ENTER_GROUPS, "sh", *procs, "--", *argv]
+    ids = [str(account["user"]), str(account["group"]), ",".join(map(str, account["extra_groups"]))]
+    return [sys.executable, "-I", "-S", enter.__file__, *ids, ",".join(procs), *argv]
 
 
 def check_startable(spec: ServiceSpec) -> None:
