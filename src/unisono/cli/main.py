@@ -91,13 +91,27 @@ if importlib.util.find_spec("unisono.cli.demo") is not None:
 def main() -> None:
     """Run the command line, and end with one of the documented exit codes."""
     try:
-        app()
+        app(prog_name="unisono")
     except NodeError as error:
         _end(failure_of(error))
     except CommandFailed as error:
         _end(error)
     except KeyboardInterrupt:
         sys.exit(Code.INTERRUPTED)
+    except OSError as error:
+        _end(CommandFailed(f"{error.filename}: {error.strerror}" if error.filename else str(error)))
+    except Exception as error:  # a fault of ours: one line for the user, the rest for who mends it
+        _end(CommandFailed(f"a fault in unisono: {type(error).__name__}: {error}", hint=_keep(error)))
+
+
+def _keep(error: Exception) -> str:
+    """Where the traceback was written."""
+    import tempfile  # noqa: PLC0415 - for this alone
+    import traceback  # noqa: PLC0415
+
+    with tempfile.NamedTemporaryFile("w", prefix="unisono-", suffix=".txt", delete=False) as file:
+        traceback.print_exception(error, file=file)
+    return f"{file.name} tells where; please report it"
 
 
 def _end(failure: CommandFailed) -> None:

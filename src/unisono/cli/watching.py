@@ -9,6 +9,7 @@ each change. When it is reached is decided by pure functions of the view (:func:
 
 from __future__ import annotations
 
+import math
 import queue
 import sys
 import threading
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from rich.live import Live
 
     from unisono.client import NodeClient
+
+WORKER_PROOF = 1.0
+"""Seconds that a worker has to run before it counts as there."""
 
 Verdict = Callable[[ApplicationView], bool]
 
@@ -63,11 +67,17 @@ def failures(view: ApplicationView, before: Ended = frozenset()) -> list[str]:
 
 def unready(view: ApplicationView) -> list[str]:
     """Which services are not where they should be, and why, a line each."""
-    return [
-        f"{service['name']} is {_standing(service)}" + (f": {service['reason']}" if service["reason"] else "")
-        for service in view["services"]
-        if not service["settled"]
-    ]
+    return [line for service in view["services"] if (line := _unready(service))]
+
+
+def _unready(service: ServiceView) -> str:
+    if not service["settled"]:
+        reason = f": {service['reason']}" if service["reason"] else ""
+        return f"{service['name']} is {_standing(service)}{reason}"
+    restarts = sum(instance["restarts"] for instance in service["instances"])
+    if restarts and _unproven(service, time.time()) > 0:
+        return f"{service['name']} does not stay up: restarted {restarts} times"
+    return ""
 
 
 class Watch:
@@ -203,15 +213,46 @@ def wait(
         TimeoutError: Neither happened within ``timeout`` seconds.
         NodeError: The node went away.
     """
-    deadline = None if timeout is None else time.monotonic() + timeout
+    deadline = math.inf if timeout is None else time.monotonic() + timeout
+    reached: ApplicationView | None = None
+    proven_at = math.inf
     while True:
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        view = watch.next(left)
+        until = min(deadline, proven_at)
+        try:
+            view = watch.next(None if until == math.inf else max(0.0, until - time.monotonic()))
+        except TimeoutError:
+            if reached is None or proven_at > deadline:
+                raise
+            return reached
         if view is None:
             return None
         progress.show(view)
-        if is_reached(view) or (fails and failures(view, before)):
+        if fails and failures(view, before):
             return view
+        reached = view if is_reached(view) else None
+        if reached:
+            unproven = (_unproven(service, time.time()) for service in view["services"])
+            proven_at = time.monotonic() + max(unproven, default=0.0)
+        else:
+            proven_at = math.inf
+        if reached and proven_at <= time.monotonic():
+            return reached
+
+
+def _unproven(service: ServiceView, now: float) -> float:
+    """
+    Seconds until a worker has been up for a moment; at most 0 if it has, and for all that are no workers.
+
+    One that nobody calls is ready as soon as its process runs; one that ends at once is not to pass for it.
+    """
+    if service["internal_url"] is not None:
+        return 0.0
+    ready_at = [
+        instance["ready_at"]
+        for instance in service["instances"]
+        if instance["phase"] == "ready" and instance["ready_at"] is not None
+    ]
+    return max(ready_at, default=-math.inf) + WORKER_PROOF - now
 
 
 def _standing(service: ServiceView) -> str:
@@ -250,9 +291,9 @@ def judge(name: str, view: ApplicationView | None, before: Ended, timeout: float
     reasons = failures(view, before)
     if reasons:
         raise CommandFailed("\n".join(reasons), hint=f"`unisono logs -p {name}` shows what they wrote")
-    if not settled(view):
+    if reasons := unready(view):
         raise CommandFailed(
-            f"not ready after {timeout:g} seconds:\n" + "\n".join(unready(view)),
+            f"not ready after {timeout:g} seconds:\n" + "\n".join(reasons),
             hint=f"it goes on trying; `unisono ps -p {name}` shows how it stands, "
             f"`unisono logs -p {name}` what they wrote, `unisono down -p {name}` ends it",
         )
