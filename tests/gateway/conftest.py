@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +29,20 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+async def eventually(is_so: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until something is so that nobody tells."""
+    async with asyncio.timeout(20):
+        while not await is_so():  # noqa: ASYNC110 - the other side is another process
+            await asyncio.sleep(0.005)
+
+
+def mortal() -> tuple[subprocess.Popen[bytes], int]:
+    """A process that waits to be killed, and its start time."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    stat = Path(f"/proc/{process.pid}/stat").read_text()
+    return process, int(stat.rsplit(")", 1)[1].split()[19])
 
 
 class Running:
@@ -121,9 +135,11 @@ class Stage:
 
     async def until(self, name: str, value: int) -> None:
         """Wait until a figure of the service has a value."""
-        async with asyncio.timeout(20):
-            while (await self.figures())[name] != value:
-                await asyncio.sleep(0.005)
+
+        async def has_it() -> bool:
+            return bool((await self.figures())[name] == value)
+
+        await eventually(has_it)
 
 
 class Answer:
@@ -133,7 +149,9 @@ class Answer:
         self.head = head
         self.status = int(head.split(b" ", 2)[1])
         lines = head.decode("latin-1").split("\r\n")[1:-2]
-        self.headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        self.headers = {
+            name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)
+        }
         self.body = body
 
     @property

@@ -19,7 +19,9 @@ async def test_an_answer_streams_as_it_comes(stage: Stage) -> None:
 
     async def script(peer: Peer) -> None:
         await peer.head()
-        await peer.say(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await peer.say(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
         await peer.say(b"9\r\ndata: 1\n\n\r\n")
         await peer.gone()
 
@@ -116,7 +118,8 @@ async def test_trailers_of_an_answer_reach_a_client_that_takes_them(stage: Stage
         head = await peer.head()
         assert b"te: trailers" in head.lower()
         await peer.say(
-            b"HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 7\r\n\r\n"
+            b"HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"2\r\nok\r\n0\r\nX-Sum: 7\r\n\r\n"
         )
         await peer.gone()
 
@@ -136,7 +139,9 @@ async def test_trailers_of_an_answer_reach_a_client_that_takes_them(stage: Stage
     ],
     ids=["HEAD", "204", "304"],
 )
-async def test_an_answer_without_a_body_ends_with_its_head(stage: Stage, request_: bytes, said: bytes) -> None:
+async def test_an_answer_without_a_body_ends_with_its_head(
+    stage: Stage, request_: bytes, said: bytes
+) -> None:
     """HEAD, 204 and 304 have no body whatever their head says, and the connection is kept."""
     await stage.serve(answering(said))
     client = await stage.connect()
@@ -201,7 +206,11 @@ async def test_continue_is_said_once_an_instance_asks(stage: Stage) -> None:
     await client.say(b"hello")
     answer = await client.answer()
 
-    assert (interim.split(b"\r\n")[0], answer.status, order) == (b"HTTP/1.1 100 Continue", 200, ["asked", "continued"])
+    assert (interim.split(b"\r\n")[0], answer.status, order) == (
+        b"HTTP/1.1 100 Continue",
+        200,
+        ["asked", "continued"],
+    )
 
 
 async def test_an_early_no_to_an_expectation_needs_no_body(stage: Stage) -> None:
@@ -259,7 +268,9 @@ async def test_a_websocket_is_a_tunnel_until_either_side_ends_it(stage: Stage) -
         head = (await peer.head()).lower()
         assert b"upgrade: websocket" in head
         assert b"connection: upgrade" in head
-        await peer.say(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nearly")
+        await peer.say(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nearly"
+        )
         await peer.say(await peer.exactly(5))
         await peer.gone()
 

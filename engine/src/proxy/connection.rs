@@ -160,7 +160,7 @@ pub async fn serve(gateway: Rc<Gateway>, listening: Rc<Listening>, stream: TcpSt
     let mut connection = Builder::new()
         .header_read_timeout(None)
         .max_buf_size(HEAD_MAX)
-            .max_header_size(HEAD_MAX)
+        .max_header_size(HEAD_MAX)
         .serve_connection(TokioIo::new(WireIo(Rc::clone(&wire))), service);
 
     let timer = std::pin::pin!(tokio::time::sleep(IDLE_TIMEOUT));

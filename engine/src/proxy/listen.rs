@@ -1,9 +1,11 @@
 //! The addresses at which the gateway answers: bound, accepted from, given up.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -27,6 +29,8 @@ pub struct Listening {
     pub routes: RefCell<Rc<Routes>>,
     /// The table does not name the address any more: its connections end with their next answer.
     pub closed: Cell<bool>,
+    /// `None` once no more connections are taken; the address is free from that moment on.
+    socket: RefCell<Option<TcpListener>>,
     accepting: RefCell<Option<AbortHandle>>,
 }
 
@@ -36,14 +40,15 @@ impl Listening {
     /// # Errors
     /// The kernel's; the address is free again then.
     pub fn start(gateway: &Rc<Gateway>, address: SocketAddr, socket: std::net::TcpListener) -> io::Result<Rc<Self>> {
-        let listener = TcpListener::from_std(socket)?;
+        let socket = RefCell::new(Some(TcpListener::from_std(socket)?));
         let listening = Rc::new(Self {
             address,
             routes: RefCell::default(),
             closed: Cell::new(false),
+            socket,
             accepting: RefCell::new(None),
         });
-        let task = tokio::task::spawn_local(accept(Rc::clone(gateway), Rc::clone(&listening), listener));
+        let task = tokio::task::spawn_local(accept(Rc::clone(gateway), Rc::clone(&listening)));
         *listening.accepting.borrow_mut() = Some(task.abort_handle());
         Ok(listening)
     }
@@ -56,6 +61,7 @@ impl Listening {
 
     /// Takes no more connections; those there go on.
     pub fn stop_accepting(&self) {
+        self.socket.take();
         if let Some(task) = self.accepting.borrow_mut().take() {
             task.abort();
         }
@@ -79,14 +85,19 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-async fn accept(gateway: Rc<Gateway>, listening: Rc<Listening>, listener: TcpListener) {
+async fn accept(gateway: Rc<Gateway>, listening: Rc<Listening>) {
     loop {
         gateway.connections.wait_for_room().await;
-        match listener.accept().await {
-            Ok((stream, peer)) => {
+        let accepted = poll_fn(|cx| match &*listening.socket.borrow() {
+            Some(socket) => socket.poll_accept(cx).map(Some),
+            None => Poll::Ready(None),
+        });
+        match accepted.await {
+            None => return,
+            Some(Ok((stream, peer))) => {
                 tokio::task::spawn_local(connection::serve(Rc::clone(&gateway), Rc::clone(&listening), stream, peer));
             }
-            Err(error) => {
+            Some(Err(error)) => {
                 eprintln!("gateway: cannot accept at {}: {error}", listening.address);
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
