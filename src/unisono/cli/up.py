@@ -65,7 +65,7 @@ def up(
         client.apply(name, files.body(loaded.application))
     except Refused:
         if started_node:
-            client.stop_node()  # it would wait for ever for its last application to go
+            _dismiss(client)  # it would wait for ever for its last application to go
         raise
     if detach:
         await_settled(client, name, before, wait_timeout)
@@ -116,6 +116,13 @@ def _has_applications(client: NodeClient) -> bool:
         return bool(client.applications())
     except NodeError:
         return False
+
+
+def _dismiss(client: NodeClient) -> None:
+    """End a node that was started in vain."""
+    pid = client.node()["pid"]
+    client.stop_node()
+    wait_for_exit(pid, NODE_EXIT_TIMEOUT)
 
 
 def _ensure_node(target: Target, listen: str | None) -> bool:
