@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from unisono.spec import schema
-from unisono.spec.convert import Draft, service_spec
+from unisono.spec.convert import service_spec
+from unisono.spec.draft import Draft
 from unisono.spec.errors import Mark, Problem, Report, field_path
 from unisono.spec.model import ApplicationSpec, Condition, Route, ServiceSpec
 from unisono.spec.nodes import ListNode, MapNode, find, key_mark, quoted
@@ -132,6 +133,7 @@ def application(
     services = {other: (file.services or {})[other] for other in chosen}
     _check_names(services, tree, report)
     _check_circles(services, tree, report)
+    _check_variables(services, tree, report)
     needed: dict[str, set[Condition]] = {other: set() for other in chosen}
     for service in services.values():
         for other, entry in (service.depends_on or {}).items():
@@ -204,11 +206,25 @@ def _check_circles(services: Mapping[str, schema.Service], tree: MapNode, report
     name = stuck[0]
     while name not in trail:
         trail.append(name)
-        name = next(other for other in waiting[name] if other in stuck)
+        name = next(other for other in waiting[name] if left[other])
     circle = [*trail[trail.index(name) :], name]
     path = ("services", circle[0], "depends_on", circle[1])
     message = f"found the circle {' → '.join(circle)}, want services that can start one after the other"
     report.error(Problem(mark=find(tree, path).mark, path=field_path(path), message=message))
+
+
+def _check_variables(services: Mapping[str, schema.Service], tree: MapNode, report: Report) -> None:
+    """Note a service that would see two of those it depends on under one variable."""
+    for name, service in services.items():
+        taken: dict[str, str] = {}
+        for other in service.depends_on or {}:
+            variable = re.sub(r"[^A-Z0-9]", "_", other.upper()) + "_URL"
+            if taken.setdefault(variable, other) != other:
+                path = ("services", name, "depends_on", other)
+                message = (
+                    f"{other} and {taken[variable]} would both be {variable}, want names that differ in it"
+                )
+                report.error(Problem(mark=find(tree, path).mark, path=field_path(path), message=message))
 
 
 def _check_routes(specs: Mapping[str, ServiceSpec], tree: MapNode, report: Report) -> None:

@@ -20,9 +20,9 @@ _LOGS = "has no effect: stdout and stderr go to rotated files, see `unisono logs
 _KERNEL = "has no effect: a process runs under the kernel settings of its machine"
 _META = "has no effect: nothing here reads it"
 
-CONTAINERS = (
-    "is a container: this version starts processes only, so `unisono up` will refuse; give it a command"
-)
+CONTAINERS = "is a container: this version starts processes only, so `unisono up` will refuse; "
+COMMAND_ONLY = "without it the command is run as a process"
+NO_COMMAND = "give it a command in its place"
 
 SERVICE: Mapping[str, str] = {
     "annotations": _META,

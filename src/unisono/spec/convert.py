@@ -11,12 +11,11 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, cast
 
 from unisono.spec import compose, programs, schema
-from unisono.spec.errors import Problem, Report, field_path
-from unisono.spec.fields import shell_operator
+from unisono.spec.checks import check_ports, check_program, warn_of_later
+from unisono.spec.draft import Draft
 from unisono.spec.interpolate import PORT
 from unisono.spec.layers import read_env, shown
 from unisono.spec.model import (
@@ -29,43 +28,13 @@ from unisono.spec.model import (
     ServiceSpec,
     UpdateConfig,
 )
-from unisono.spec.nodes import ListNode, MapNode, Node, Scalar, find, plain_data, problem, quoted
-from unisono.spec.ports import Parsed, parse_port
+from unisono.spec.nodes import ListNode, MapNode, Node, Scalar, plain_data, problem, quoted
+from unisono.spec.ports import parse_port
 
-_LATER = "is not yet honoured: this version accepts the word and goes by "
 _RESTARTS = {"no": "no", "none": "no", "always": "always", "any": "always", "unless-stopped": "always"}
 
 T = TypeVar("T")
 Probe = Literal["http", "tcp", "command", "listen", "none"]
-
-
-@dataclass
-class Draft:
-    """A service on its way from the file: the model of what is written, and where it is written."""
-
-    name: str
-    written: schema.Service
-    node: MapNode
-    report: Report
-    variables: Mapping[str, str]
-    inherited: Mapping[str, str]
-    needed: frozenset[Condition]  # what other services wait for in this one
-    parsed_ports: list[Parsed] = field(default_factory=list)
-
-    def at(self, *path: str | int) -> Node:
-        """The node of a field, or the nearest one above it."""
-        return find(self.node, path)
-
-    def warn(self, message: str, *path: str | int) -> None:
-        """A warning at a field."""
-        node = self.at(*path)
-        self.report.warn(message, mark=node.mark, path=field_path((*self.node.path, *path)))
-
-    def error(self, message: str, *path: str | int, hint: str | None = None) -> None:
-        """A problem at a field, in words."""
-        node = self.at(*path)
-        where = field_path((*self.node.path, *path))
-        self.report.error(Problem(mark=node.mark, path=where, message=message, hint=hint))
 
 
 def service_spec(draft: Draft) -> ServiceSpec:
@@ -79,13 +48,13 @@ def service_spec(draft: Draft) -> ServiceSpec:
     container = written.image is not None or written.build is not None
     working_dir = _working_dir(draft, container=container)
     command = (*(written.entrypoint or ()), *(written.command or ()))
-    environment = _environment(draft)
+    environment, asks_for_port = _environment(draft)
     draft.parsed_ports = [
         parse_port(port, draft.at("ports", index), draft.report)
         for index, port in enumerate(written.ports or ())
     ]
     ports = tuple(dict.fromkeys(port for parsed in draft.parsed_ports for port in parsed.published))
-    serves = _serves(draft, command, environment)
+    serves = _serves(draft, command, environment, asks_for_port=asks_for_port)
     replicas, maximum = _scale(draft)
     spec = ServiceSpec(
         name=draft.name,
@@ -117,11 +86,12 @@ def service_spec(draft: Draft) -> ServiceSpec:
         attempts=_or(written.retries.attempts if written.retries else None, ServiceSpec.attempts),
     )
     if container:
-        draft.warn(compose.CONTAINERS, "image" if written.image is not None else "build")
+        remedy = compose.COMMAND_ONLY if command else compose.NO_COMMAND
+        draft.warn(compose.CONTAINERS + remedy, "image" if written.image is not None else "build")
     else:
-        _check_program(draft, spec)
-        _check_ports(draft, spec)
-    _warn_of_later(draft)
+        check_program(draft, spec)
+        check_ports(draft, spec)
+    warn_of_later(draft)
     return spec
 
 
@@ -144,16 +114,21 @@ def _working_dir(draft: Draft, *, container: bool) -> str:
     return path
 
 
-def _environment(draft: Draft) -> dict[str, str]:
-    """Variables from the files, then those in the service itself; Compose's precedence."""
+def _environment(draft: Draft) -> tuple[dict[str, str], bool]:
+    """
+    Variables from the files, then those in the service itself, by Compose's precedence; and whether PORT,
+    which is never among them, was one of them.
+    """
     merged: dict[str, str | None] = {}
     for index, entry in enumerate(draft.written.env_file or ()):
         merged.update(_from_file(draft, entry, index))
     merged.update(draft.written.environment or {})
     found = {}
+    asks_for_port = False
     for name, value in merged.items():
         text = draft.variables.get(name) if value is None else value
         if name == "PORT":
+            asks_for_port = True
             if text is not None and text != PORT:
                 draft.warn(
                     f"PORT {quoted(text)} is overridden: each instance gets a port of its own in PORT; "
@@ -165,7 +140,7 @@ def _environment(draft: Draft) -> dict[str, str]:
             draft.warn(f"the variable {name} is not set, so it is left out", "environment", name)
         else:
             found[name] = text
-    return found
+    return found, asks_for_port
 
 
 def _from_file(draft: Draft, entry: schema.EnvFile, index: int) -> dict[str, str]:
@@ -180,10 +155,10 @@ def _from_file(draft: Draft, entry: schema.EnvFile, index: int) -> dict[str, str
     return read_env(path, shown(path), draft.variables, draft.report, raw=entry.format == "raw", at=at)
 
 
-def _serves(draft: Draft, command: tuple[str, ...], environment: Mapping[str, str]) -> bool:
-    """
-    Whether someone is expected to call it: it says so, tells its port, has a route, or others depend on it.
-    """
+def _serves(
+    draft: Draft, command: tuple[str, ...], environment: Mapping[str, str], *, asks_for_port: bool
+) -> bool:
+    """Whether someone is to call it: it says so, asks for its port, has a route, or others depend on it."""
     written, probe = draft.written, draft.written.healthcheck
     reachable = next(
         (key for key in ("routes", "ports", "port", "expose") if getattr(written, key) not in (None, [], ())),
@@ -197,11 +172,18 @@ def _serves(draft: Draft, command: tuple[str, ...], environment: Mapping[str, st
                 hint="take one of the two out",
             )
         return written.serves
-    mentions = (*command, *environment.values(), *(t for t in (written.environment or {}).values() if t))
-    told = any(PORT in text or re.search(r"\$(PORT\b|\{PORT\b)", text) for text in mentions)
+    mentions = (*command, *environment.values(), *_probe_words(probe))
+    told = asks_for_port or any(PORT in text or re.search(r"\$(PORT\b|\{PORT\b)", text) for text in mentions)
     probed = probe is not None and (probe.http is not None or bool(probe.tcp))
     awaited = bool(draft.needed - {Condition.COMPLETED})
     return bool(reachable or told or probed or awaited)
+
+
+def _probe_words(written: schema.HealthCheck | None) -> tuple[str, ...]:
+    if written is None:
+        return ()
+    test = written.test if isinstance(written.test, ListNode) else [written.test]
+    return (*(written.command or ()), *(item.text for item in test if isinstance(item, Scalar)))
 
 
 def _scale(draft: Draft) -> tuple[int, int | None]:
@@ -352,109 +334,13 @@ def _update(draft: Draft) -> UpdateConfig:
             message = "two instances can't have the fixed port at once, want stop-first"
             draft.error(message, "deploy", "update_config", "order")
         order = "stop-first"
+    if written is not None and any(PORT in word for word in written.release_command or ()):
+        message = (
+            f"found {PORT}, want a command without it: nothing calls a release command, so it has no port"
+        )
+        draft.error(message, "deploy", "update_config", "release_command")
     given = {} if written is None else {k: v for k, v in written.model_dump().items() if v is not None}
     return UpdateConfig(**{**given, "order": order or UpdateConfig.order})
-
-
-def _check_program(draft: Draft, spec: ServiceSpec) -> None:
-    """Note a command that can't run on this machine, whoever would start it."""
-    written = draft.written
-    if not spec.command or not spec.command[0]:
-        draft.error("found no program to run, want a command (or the image of a container)", "command")
-        return
-    if spec.user is not None and programs.unknown_user(spec.user):
-        draft.report.error(problem(draft.at("user"), "a user of this machine"))
-    key = "entrypoint" if written.entrypoint else "command"
-    _check_command(draft, spec, spec.command, key)
-    _check_command(draft, spec, spec.update.release_command, "deploy", "update_config", "release_command")
-    _check_command(
-        draft, spec, spec.healthcheck.command, "healthcheck", "test" if _has_test(written) else "command"
-    )
-    for key in ("entrypoint", "command"):
-        _warn_of_shell(draft, key)
-    _warn_of_shell(draft, "deploy", "update_config", "release_command")
-
-
-def _has_test(written: schema.Service) -> bool:
-    return written.healthcheck is not None and written.healthcheck.test is not None
-
-
-def _check_command(draft: Draft, spec: ServiceSpec, command: tuple[str, ...], *path: str) -> None:
-    if not command or (PORT in command[0]):
-        return
-    search_path = spec.environment.get("PATH", spec.inherited.get("PATH", os.defpath))
-    missing = programs.search(command[0], search_path, spec.working_dir)
-    if missing is not None and not programs.missing_folder(spec.working_dir):
-        node = draft.at(*path)
-        shown_program = f"the program {quoted(command[0])}"
-        hint = programs.remedy(command[0], command, spec.working_dir)
-        draft.report.error(
-            Problem(
-                mark=node.mark,
-                path=field_path((*draft.node.path, *path)),
-                found=shown_program,
-                wanted=f"one that can be run: {missing}",
-                hint=hint,
-            )
-        )
-
-
-def _warn_of_shell(draft: Draft, *path: str) -> None:
-    node = draft.at(*path)
-    is_there = isinstance(node, Scalar) and node.path == (*draft.node.path, *path)
-    operator = shell_operator(node.text) if isinstance(node, Scalar) and is_there else None
-    if operator:
-        draft.warn(
-            f"no shell runs, so {operator} is an argument like any other: for one write [sh, -c, ...]", *path
-        )
-
-
-def _check_ports(draft: Draft, spec: ServiceSpec) -> None:
-    """Note what an own port forbids, and warn of a program that would take the gateway's."""
-    numbers = {port.port for port in spec.ports}
-    if spec.port is not None:
-        if spec.replicas > 1 or (spec.max_replicas or 1) > 1:
-            draft.error(
-                "only one instance can have a fixed port, want scale 1",
-                "port",
-                hint="or tell the port by {port}",
-            )
-        if spec.port in numbers:
-            message = f"the program listens at {spec.port} itself, so the gateway can't"
-            draft.error(
-                message, "ports", hint=f"publish another one, such as {spec.port % 65535 + 1}:{spec.port}"
-            )
-        return
-    if any(PORT in word for word in spec.command):
-        return
-    named = " ".join(spec.command)
-    for parsed in draft.parsed_ports:
-        for target in parsed.targets:
-            if target in numbers and re.search(rf"(?<![\d.]){target}(?![\d.])", named):
-                draft.warn(
-                    f"names the port {target}, at which the gateway listens: write {PORT} in its place",
-                    "command",
-                )
-
-
-def _warn_of_later(draft: Draft) -> None:
-    """Words that later versions honour."""
-    written = draft.written
-    if written.priority is not None:
-        draft.warn(_LATER + "the defaults", "priority")
-    if isinstance(node := draft.at("concurrency"), Scalar) and node.text == "auto":
-        draft.warn(_LATER + "no limit", "concurrency")
-    if written.retries is not None and written.retries.budget is not None:
-        draft.warn(_LATER + "attempts alone", "retries", "budget")
-    if written.scale is not None and written.scale.wait is not None:
-        draft.warn(_LATER + "the number of instances", "scale", "wait")
-    if written.deploy is not None and written.deploy.mode not in (None, "replicated"):
-        draft.warn("has no effect: services are replicated", "deploy", "mode")
-    for name, entry in (written.depends_on or {}).items():
-        if entry.restart:
-            draft.warn(
-                "restart has no effect: the gateway follows a service that restarts", "depends_on", name
-            )
 
 
 def build_data(written: schema.Service) -> Any:

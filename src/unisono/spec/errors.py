@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 MAX_SHOWN = 20
+MAX_COLLECTED = 100
 
 FieldPath = tuple[str | int, ...]
 """Where in the file: names of keys, and indexes into lists."""
@@ -124,8 +125,15 @@ class Report:
     warnings: dict[SpecWarning, None] = field(default_factory=dict)
 
     def error(self, problem: Problem) -> None:
-        """Note a problem and go on looking."""
+        """
+        Note a problem and go on looking.
+
+        Raises:
+            SpecError: MAX_COLLECTED have been found: more would help nobody, and take their time.
+        """
         self.problems.setdefault(problem)
+        if len(self.problems) >= MAX_COLLECTED:
+            self.check()
 
     def warn(self, message: str, *, mark: Mark | None = None, path: str = "") -> None:
         """Note what will have no effect."""

@@ -41,6 +41,8 @@ from unisono.spec.fields import (
 from unisono.spec.nodes import ListNode, MapNode, Node, Scalar, find, key_mark, problem, quoted
 
 MAX_REPLICAS = 1000
+MAX_SERVICES = 1000
+MAX_PORTS = 1000
 
 # What people write who come from elsewhere, where the spelling alone leads nowhere.
 _SYNONYMS = {
@@ -164,12 +166,16 @@ def _env_files(node: Node) -> Node:
 def _ports(node: Node) -> Node:
     if not isinstance(node, ListNode):
         raise unfit(node, 'a list such as ["8000:8000"]')
+    if len(node) > MAX_PORTS:
+        raise unfit(node, f"at most {MAX_PORTS}", found=f"{len(node)} ports")
     return ListNode([_text_as("target")(item) for item in node], node.mark, path=node.path)
 
 
 def _services(node: Node) -> Node:
     if not isinstance(node, MapNode):
         raise unfit(node, "a mapping from names to services")
+    if len(node) > MAX_SERVICES:
+        raise unfit(node, f"at most {MAX_SERVICES}", found=f"{len(node)} services")
     return node
 
 

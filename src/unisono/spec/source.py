@@ -47,24 +47,16 @@ def read_text(path: Path, name: str, report: Report, *, at: Problem | None = Non
         return report.fail(Problem(mark=mark, message=message if mark else f"{name}: {message}", hint=hint))
 
     try:
-        # Without O_NONBLOCK a named pipe that nobody writes to would hold us up for ever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        about, data = _read(path)
     except OSError as error:
         raise failed(f"can't be read: {error.strerror}") from error
     except ValueError as error:
         raise failed(f"can't be read: {error}") from error
-    with open(descriptor, "rb") as file:
-        about = os.fstat(descriptor)
-        if not stat.S_ISREG(about.st_mode):
-            kind = "a folder" if stat.S_ISDIR(about.st_mode) else "not a regular file"
-            raise failed(f"found {kind}, want a file")
-        try:
-            data = file.read(MAX_BYTES + 1) if about.st_size <= MAX_BYTES else b""
-        except OSError as error:
-            raise failed(f"can't be read: {error.strerror}") from error
-    if about.st_size > MAX_BYTES or len(data) > MAX_BYTES:
-        size = f"{max(about.st_size, len(data)):,} bytes"
-        raise failed(f"found {size}, want at most {MAX_BYTES:,}")
+    if not stat.S_ISREG(about.st_mode):
+        kind = "a folder" if stat.S_ISDIR(about.st_mode) else "not a regular file"
+        raise failed(f"found {kind}, want a file")
+    if max(about.st_size, len(data)) > MAX_BYTES:
+        raise failed(f"found {max(about.st_size, len(data)):,} bytes, want at most {MAX_BYTES:,}")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -101,6 +93,21 @@ def parse(text: str, source: Source, report: Report) -> list[Node]:
         raise report.fail(Problem(mark=Mark(source, 1, 1), message=f"is no YAML: {detail}")) from error
     report.check()
     return builder.documents
+
+
+def _read(path: Path) -> tuple[os.stat_result, bytes]:
+    """What a path is, and up to a byte above the limit of what is in it if it is a small enough file."""
+    # Without O_NONBLOCK a named pipe that nobody writes to would hold us up for ever.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode) or about.st_size > MAX_BYTES:
+            return about, b""
+        # Asked for more than its size, too: files in /proc say that they have none.
+        with open(descriptor, "rb", closefd=False) as file:
+            return about, file.read(MAX_BYTES + 1)
+    finally:
+        os.close(descriptor)
 
 
 def _mark_at(text: str, offset: int, source: Source) -> Mark:
