@@ -266,7 +266,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_full_disk(site: Site, small_disk: Path) -> None:
-    """On a full disk a change is refused with the cause and what runs runs on; with room again all is well."""
+    """On a full disk a change is refused with the cause; what runs runs on, and then all is well again."""
     site.state = small_disk / "state"
     site.write(GOOD)
     site.run("up", "-d")

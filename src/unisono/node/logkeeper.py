@@ -62,7 +62,7 @@ class LogKeeper:
 
     async def stop(self) -> None:
         """End the log process once it has written down what there is; for when nothing is left to run."""
-        pid = self._holder()
+        pid = self._holder() or self.pid  # one that was started this moment does not hold the lock yet
         if pid is None:
             return
         with suppress(ProcessLookupError):
