@@ -10,7 +10,8 @@ import pytest
 
 from unisono.control.records import Goal, Phase, Status
 from unisono.node.drivers.base import Running
-from unisono.node.lifecycle import Context, Life, Stage, adopted, describe_end, status_of, step
+from unisono.node.life import Context, Life, Stage, status_of
+from unisono.node.lifecycle import adopted, describe_end, step
 from unisono.node.messages import (
     AwaitListening,
     Drain,

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from unisono.control.records import Goal, Phase, Status
 from unisono.node import messages as m
 from unisono.node.drivers.base import Running
-from unisono.node.lifecycle import ALIVE, TRANSITIONS, Context, Life, Stage, adopted, check_invariants, step
+from unisono.node.life import ALIVE, Context, Life, Stage, check_invariants
+from unisono.node.lifecycle import TRANSITIONS, adopted, step
 from unisono.spec.model import HealthCheck, Restart, ServiceSpec
 
 SPECS = st.builds(

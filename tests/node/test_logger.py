@@ -55,7 +55,7 @@ def texts(folder: StateFolder, **query: str) -> list[tuple[str, str]]:
     return [(line.stream, line.text) for line in lines]
 
 
-def test_lines_of_both_streams_are_stamped_and_kept(folder: StateFolder) -> None:
+async def test_lines_of_both_streams_are_stamped_and_kept(folder: StateFolder) -> None:
     """Each line: time in UTC, stream, text."""
     out, err = Pipes(folder).open("shop", "web", "web-1")
     with log_process(folder):
@@ -70,7 +70,7 @@ def test_lines_of_both_streams_are_stamped_and_kept(folder: StateFolder) -> None
     assert re.fullmatch(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z o hello", written[0])
 
 
-def test_a_last_line_without_its_end_is_written_when_the_writer_is_gone(folder: StateFolder) -> None:
+async def test_a_last_line_without_its_end_is_written_when_the_writer_is_gone(folder: StateFolder) -> None:
     """A program's last words often lack a newline."""
     out, err = Pipes(folder).open("shop", "web", "web-1")
     with log_process(folder):
@@ -83,7 +83,7 @@ def test_a_last_line_without_its_end_is_written_when_the_writer_is_gone(folder: 
         until(lambda: texts(folder) == [("stdout", "begun"), ("stderr", "Aborted")])
 
 
-def test_what_was_written_without_a_log_process_is_read_by_the_next(folder: StateFolder) -> None:
+async def test_what_was_written_without_a_log_process_is_read_by_the_next(folder: StateFolder) -> None:
     """The pipe holds it; the writer neither waits nor gets a signal."""
     out, _ = Pipes(folder).open("shop", "web", "web-1")
     with log_process(folder):
@@ -98,7 +98,7 @@ def test_what_was_written_without_a_log_process_is_read_by_the_next(folder: Stat
     assert [text for _, text in texts(folder)] == ["one", "two", "three"]
 
 
-def test_a_writer_can_write_a_lot_while_nobody_reads(folder: StateFolder) -> None:
+async def test_a_writer_can_write_a_lot_while_nobody_reads(folder: StateFolder) -> None:
     """At least 64 KiB fit into the pipe, more where the system allows."""
     out, _ = Pipes(folder).open("shop", "web", "web-1")
     os.set_blocking(out, False)
@@ -144,7 +144,7 @@ def test_files_are_rotated_and_bounded(tmp_path: Path) -> None:
     assert (tmp_path / "web-1.log").read_text().endswith("line 999\n")
 
 
-def test_a_line_without_end_is_broken_into_bounded_ones(folder: StateFolder) -> None:
+async def test_a_line_without_end_is_broken_into_bounded_ones(folder: StateFolder) -> None:
     """A program that never ends its line costs no memory beyond 64 KiB."""
     out, _ = Pipes(folder).open("shop", "web", "web-1")
     with log_process(folder):
@@ -158,7 +158,7 @@ def test_a_line_without_end_is_broken_into_bounded_ones(folder: StateFolder) -> 
     assert max(len(text) for _, text in texts(folder)) == LINE_BYTES_MAX
 
 
-def test_there_is_one_log_process_per_folder(folder: StateFolder) -> None:
+async def test_there_is_one_log_process_per_folder(folder: StateFolder) -> None:
     """A second one ends at once and without an error."""
     with log_process(folder) as first:
         lock = folder.path / "logger.lock"
@@ -168,7 +168,7 @@ def test_there_is_one_log_process_per_folder(folder: StateFolder) -> None:
         assert first.poll() is None
 
 
-def test_a_terminal_s_signals_do_not_end_it(folder: StateFolder) -> None:
+async def test_a_terminal_s_signals_do_not_end_it(folder: StateFolder) -> None:
     """Ctrl-C at the terminal that started the node is not meant for it."""
     out, _ = Pipes(folder).open("shop", "web", "web-1")
     with log_process(folder) as process:
@@ -182,7 +182,7 @@ def test_a_terminal_s_signals_do_not_end_it(folder: StateFolder) -> None:
         assert process.poll() is None
 
 
-def test_it_stays_while_a_node_or_a_writer_is_left(
+async def test_it_stays_while_a_node_or_a_writer_is_left(
     folder: StateFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ended by itself only when neither is there."""

@@ -19,7 +19,8 @@ from unisono.control.records import Goal, Instance, Phase, Status
 from unisono.gateway.table import Target
 from unisono.node import logs, messages, probes, processes
 from unisono.node.drivers.base import CannotStart, Driver, Order, Running
-from unisono.node.lifecycle import Context, Life, Stage, status_of, step
+from unisono.node.life import Context, Life, Stage, status_of
+from unisono.node.lifecycle import step
 from unisono.node.listening import ListenWatch
 from unisono.node.paths import StateFolder
 from unisono.node.pipes import Pipes
@@ -245,8 +246,7 @@ class Actor:
         running = self.life.running
         if running is None:
             return
-        session = processes.members([(running.pid, running.start_time)])
-        ports = self._house.listen.ports_of(session.get(running.pid, []))
+        ports = self._house.listen.ports_of(processes.family(running.pid))
         if ports:
             self.post(messages.ListensElsewhere(generation=generation, ports=tuple(ports)))
 

@@ -37,7 +37,8 @@ from unisono.node import logs, messages, processes
 from unisono.node.actor import Actor, House
 from unisono.node.drivers.base import Driver, Orphan, Running
 from unisono.node.drivers.process import ProcessDriver
-from unisono.node.lifecycle import Life, Stage, adopted
+from unisono.node.life import Life, Stage
+from unisono.node.lifecycle import adopted
 from unisono.node.listening import ListenWatch
 from unisono.node.logkeeper import LogKeeper
 from unisono.node.paths import StateFolder

@@ -18,6 +18,7 @@ import socket
 import struct
 from collections.abc import Collection, Container, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 INTERVAL_SECONDS = 0.01  # between two looks, while anyone waits
 
@@ -146,6 +147,8 @@ class ListenWatch:
         if self._table is None:
             return []
         inodes = set().union(*(_socket_inodes(pid) for pid in pids))
+        if not inodes:
+            return []  # it has no sockets at all yet
         try:
             everything = self._table.listeners(range(1 << 16))
         except NetlinkRefused:
@@ -209,14 +212,16 @@ def _listener(data: bytes, at: int, end: int) -> Listener:
     (port,) = _PORT.unpack_from(data, at + 4)
     (inode,) = struct.unpack_from("=I", data, at + _MESSAGE_BYTES - 4)
     size = 4 if data[at] == socket.AF_INET else 16
-    ip = ipaddress.ip_address(data[at + 8 : at + 8 + size])
-    if ip.version == 4:
-        host = "127.0.0.1" if ip.is_unspecified else str(ip)
-    elif ip.is_unspecified:
-        host = "[::1]" if _v6_only(data, at + _MESSAGE_BYTES, end) else "127.0.0.1"
-    else:
-        host = f"[{ip}]"
-    return Listener(port, host, inode)
+    v6_only = size == 16 and _v6_only(data, at + _MESSAGE_BYTES, end)
+    return Listener(port, _host(data[at + 8 : at + 8 + size], v6_only), inode)
+
+
+@lru_cache(maxsize=256)
+def _host(address: bytes, v6_only: bool) -> str:
+    ip = ipaddress.ip_address(address)
+    if ip.is_unspecified:
+        return "[::1]" if v6_only else "127.0.0.1"
+    return str(ip) if ip.version == 4 else f"[{ip}]"
 
 
 def _v6_only(data: bytes, at: int, end: int) -> bool:

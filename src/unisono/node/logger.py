@@ -177,7 +177,7 @@ class Logger:
 
     def _look_where_told(self) -> None:
         with contextlib.suppress(BlockingIOError):
-            for name in set(os.read(self._look, 1 << 16).decode(errors="replace").split("\n")):
+            for name in set(os.read(self._look, 1 << 20).decode(errors="replace").split("\n")):
                 # A name that was cut in two by the length of one read is found by the net.
                 if name.count("/") == 2 and ".." not in name:
                     self._look_at(name)

@@ -11,6 +11,7 @@ Source: pipe(7), fifo(7).
 from __future__ import annotations
 
 import array
+import asyncio
 import fcntl
 import os
 import termios
@@ -27,12 +28,17 @@ _BYTES_AS_ROOT = 1 << 20
 _BYTES_AS_USER = 1 << 17
 
 
+_GATHER_SECONDS = 0.02
+
+
 class Pipes:
-    """The pipes in one state folder."""
+    """The pipes in one state folder; to be used in a running loop."""
 
     def __init__(self, folder: StateFolder) -> None:
         self._root = folder.pipes
         self._look: int | None = None
+        self._news: set[str] = set()
+        self._telling: asyncio.TimerHandle | None = None
 
     def open(
         self, application: str, service: str, instance: str, owner: int | None = None
@@ -62,7 +68,7 @@ class Pipes:
             for fd in fds:
                 os.close(fd)
             raise
-        self._tell(f"{application}/{service}/{instance}")
+        self._tell_soon(f"{application}/{service}/{instance}")
         return fds[0], fds[1]
 
     def hold(self, application: str, service: str, instance: str) -> list[int]:
@@ -88,26 +94,40 @@ class Pipes:
         folder = self._root / application / service
         for stream in ("out", "err"):
             (folder / f"{instance}.{stream}").unlink(missing_ok=True)
-        self._tell(f"{application}/{service}/{instance}")
+        self._tell_soon(f"{application}/{service}/{instance}")
         with suppress(OSError):  # others are still in it
             folder.rmdir()
             folder.parent.rmdir()
 
     def close(self) -> None:
         """Let go of the logger's pipe."""
+        if self._telling is not None:
+            self._telling.cancel()
+            self._tell()
         if self._look is not None:
             os.close(self._look)
             self._look = None
 
-    def _tell(self, name: str) -> None:
-        """Tell the logger to look; if it can't be told, it looks by itself within seconds."""
+    def _tell_soon(self, name: str) -> None:
+        """
+        Tell the logger to look at the pipes of an instance, and of others that come up in this moment.
+
+        Not at once: it would wake up, and be given the processor, between any two of many starts.
+        """
+        if self._telling is None:
+            self._telling = asyncio.get_running_loop().call_later(_GATHER_SECONDS, self._tell)
+        self._news.add(name)
+
+    def _tell(self) -> None:
+        """If it can't be told, it looks by itself within seconds."""
+        names, self._news, self._telling = self._news, set(), None
         if self._look is None:
             path = self._root / LOOK
             with suppress(FileExistsError):
                 os.mkfifo(path, 0o600)
             self._look = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         with suppress(BlockingIOError):
-            os.write(self._look, name.encode() + b"\n")
+            os.write(self._look, "".join(f"{name}\n" for name in names).encode())
 
 
 def _enlarge(fd: int) -> None:

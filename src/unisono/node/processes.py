@@ -93,6 +93,15 @@ def members(sessions: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
     return wanted
 
 
+def family(pid: int) -> list[int]:
+    """A process and all that descend from it; far cheaper than :func:`members`, but only while it lives."""
+    found = [pid]
+    for parent in found:
+        with suppress(OSError), open(f"/proc/{parent}/task/{parent}/children", "rb") as file:
+            found += map(int, file.read().split())
+    return found
+
+
 def send(pid: int, number: int) -> None:
     """Send a signal; a process that is gone is no error."""
     with suppress(ProcessLookupError):
