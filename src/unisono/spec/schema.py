@@ -159,8 +159,7 @@ def _or_empty(node: Node) -> Node:
 
 
 def _env_files(node: Node) -> Node:
-    items = node if isinstance(node, ListNode) else [node]
-    return ListNode([_text_as("path")(item) for item in items], node.mark, path=node.path)
+    return node if isinstance(node, ListNode) else ListNode([node], node.mark, path=node.path)
 
 
 def _ports(node: Node) -> Node:
@@ -168,7 +167,7 @@ def _ports(node: Node) -> Node:
         raise unfit(node, 'a list such as ["8000:8000"]')
     if len(node) > MAX_PORTS:
         raise unfit(node, f"at most {MAX_PORTS}", found=f"{len(node)} ports")
-    return ListNode([_text_as("target")(item) for item in node], node.mark, path=node.path)
+    return node
 
 
 def _services(node: Node) -> Node:
@@ -377,8 +376,10 @@ class EnvFile(Model):
     )
 
 
-_SHORT_PORT = {"type": ["string", "integer"]}
 _TEXT_SCHEMA = {"type": "string"}
+_COUNT = {"type": "integer", "minimum": 0, "maximum": MAX_REPLICAS}
+_EnvFile = Annotated[EnvFile, Also(_text_as("path"), _TEXT_SCHEMA)]
+_Port = Annotated[Port, Also(_text_as("target"), {"type": ["string", "integer"]})]
 
 
 class Service(Model):
@@ -398,7 +399,7 @@ class Service(Model):
     environment: Annotated[dict[str, str | None], ENVIRONMENT] | None = Field(
         None, description="Variables, as a mapping or a list; one without a value is taken from the caller's."
     )
-    env_file: Annotated[list[EnvFile], Also(_env_files, _TEXT_SCHEMA, _NAMES)] | None = Field(
+    env_file: Annotated[list[_EnvFile], Also(_env_files, _TEXT_SCHEMA)] | None = Field(
         None, description="Files of variables; later ones win, environment wins over all."
     )
     user: Annotated[str, TEXT] | None = Field(
@@ -413,7 +414,7 @@ class Service(Model):
     routes: Annotated[list[Route], Also(many("a list such as [{path: /orders}]"))] | None = Field(
         None, description="Requests at the gateway's public address that belong to the service."
     )
-    ports: Annotated[list[Port], Also(_ports, {"type": "array", "items": _SHORT_PORT})] | None = Field(
+    ports: Annotated[list[_Port], Also(_ports)] | None = Field(
         None, description="Ports of its own at which the gateway answers for the service."
     )
     expose: Annotated[tuple[str, ...], TEXTS] | None = Field(
@@ -426,9 +427,13 @@ class Service(Model):
     serves: Annotated[bool, FLAG] | None = Field(
         None, description="Whether it listens at a port; found out from the other fields by default."
     )
-    scale: Annotated[Scale, Also(_scale, {"type": ["integer", "string"]})] | None = Field(
-        None, description="Number of instances, or a range of it."
-    )
+    scale: (
+        Annotated[
+            Scale,
+            Also(_scale, _COUNT, _TEXT_SCHEMA),
+        ]
+        | None
+    ) = Field(None, description="Number of instances, or a range of it.")
     deploy: Deploy | None = Field(None, description="How instances are limited and replaced.")
     cpus: Annotated[float, number(0, 100_000, above=True)] | None = Field(
         None, description="The same as deploy.resources.limits.cpus."
