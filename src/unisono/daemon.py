@@ -160,7 +160,7 @@ class _Node:
                 ),
             ]
             if self._settings.ends_when_empty:
-                self._start(tasks, "last-application", self._await_empty(), may_end=True)
+                work.append(self._start(tasks, "last-application", self._await_empty(), may_end=True))
             await self._announce()
             await self._stopping.wait()
             await self._end(work)
