@@ -14,6 +14,7 @@ from unisono.control.errors import CommandError, Conflict, Invalid, NotFound
 from unisono.control.plan import ChangeKind, Plan
 from unisono.control.records import Happening, Revision, Rollout, RolloutPhase, Service, decode, encode
 from unisono.control.snapshot import Snapshot
+from unisono.spec.changes import MASK
 from unisono.spec.model import ApplicationSpec, Dependency, PublishedPort, Route
 from unisono.store.base import Put
 from unisono.store.sqlite import SqliteStore
@@ -136,6 +137,16 @@ async def test_what_needs_new_instances_rolls(store: SqliteStore, change: dict[s
     assert kinds(plan) == {"web": ChangeKind.ROLL}
     assert (web.revision, web.stable) == (2, 1)
     assert (rollout_of(web).source, rollout_of(web).target, rollout_of(web).serial) == (1, 2, 2)
+
+
+async def test_a_plan_shows_no_secrets(store: SqliteStore) -> None:
+    """What looks like a password is masked; that it changes is shown."""
+    await apply(store, application(spec(environment={"DB_PASSWORD": "old", "MODE": "a"})))
+
+    plan = await apply(store, application(spec(environment={"DB_PASSWORD": "new", "MODE": "b"})))
+
+    shown = {d.field: (d.before, d.after) for d in plan.changes[0].differences}
+    assert shown == {"environment.DB_PASSWORD": (MASK, MASK), "environment.MODE": ("a", "b")}
 
 
 async def test_a_changed_shell_is_no_change(store: SqliteStore) -> None:

@@ -247,7 +247,10 @@ def test_no_progress_rolls_back() -> None:
 
     assert decide(early.snapshot(), random.Random(1)) == ()
     assert next_deadline(early.snapshot()) == 1060.0
-    assert phase_of(amended(late.snapshot())) is RolloutPhase.ROLLING_BACK
+    turned = amended(late.snapshot()).rollout
+    assert turned is not None
+    assert turned.phase is RolloutPhase.ROLLING_BACK
+    assert turned.progressed_at == 1060.0, "the way back has a deadline of its own"
 
 
 def test_progress_starts_the_deadline_anew() -> None:
@@ -312,6 +315,14 @@ def test_monitors_when_all_are_replaced() -> None:
     assert service.rollout is not None
     assert (service.rollout.phase, service.rollout.replaced_at) == (RolloutPhase.MONITORING, 1000.0)
     assert service.stable == 1
+
+
+def test_does_not_monitor_while_an_old_one_is_left() -> None:
+    """As many new ones ready as wanted is not enough: the last old one must have been told to stop."""
+    built = fresh(olds(scene(1), 1), "new")
+
+    assert directed(built.snapshot()) == [("web-old0", Goal.STOP)]
+    assert Amend not in {type(a) for a in decide(built.snapshot(), random.Random(1))}
 
 
 def test_failure_while_monitored_rolls_back() -> None:

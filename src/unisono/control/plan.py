@@ -7,11 +7,10 @@ trying again when something came in between, is :mod:`unisono.control.commands`'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
 
 from unisono.control.addresses import check_addresses
 from unisono.control.checks import check_application
@@ -25,6 +24,7 @@ from unisono.control.records import (
     Service,
 )
 from unisono.control.snapshot import ServiceView, Snapshot
+from unisono.spec.changes import changes
 from unisono.spec.model import ApplicationSpec, ServiceSpec
 
 AllocatePort = Callable[[AbstractSet[int]], int]
@@ -43,11 +43,11 @@ class ChangeKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """One field of a service's spec, or "replicas", before and after; plain values."""
+    """One field before and after, as text; secrets are masked, None: not there."""
 
-    field: str  # "healthcheck.path"
-    before: Any
-    after: Any
+    field: str  # "healthcheck.path", "replicas"
+    before: str | None
+    after: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +110,7 @@ def apply(
     check_application(spec)
     check_addresses(known, spec.name, spec.services.values())
     taken = {v.service.internal_port for v in known.services.values() if v.service is not None}
-    changes: list[ServiceChange] = []
+    made: list[ServiceChange] = []
     services: list[Service] = []
     revisions: list[Revision] = []
     for name, wanted in sorted(spec.services.items()):
@@ -121,19 +121,19 @@ def apply(
             change, service, revision = _create(view, wanted, port, now)
         else:
             change, service, revision = _update(view, view.service, wanted, now)
-        changes.append(change)
+        made.append(change)
         if service != view.service:
             services.append(service)
         if revision != view.revisions.get(revision.number):
             revisions.append(revision)
     for view in services_of(known, spec.name):
         if view.service is not None and view.name not in spec.services:
-            changes.append(ServiceChange(service=view.name, kind=ChangeKind.REMOVE))
+            made.append(ServiceChange(service=view.name, kind=ChangeKind.REMOVE))
             if not view.service.removing:
                 services.append(replace(view.service, removing=True))
     application = Application(name=spec.name, source=spec.source, services=tuple(sorted(spec.services)))
     is_new = application != known.applications.get(spec.name)
-    plan = Plan(application=spec.name, changes=tuple(changes))
+    plan = Plan(application=spec.name, changes=tuple(made))
     return plan, Changed(
         applications=(application,) if is_new else (),
         services=tuple(services),
@@ -235,26 +235,14 @@ def _differences(
     before: Service, after: Service, old: ServiceSpec | None, new: ServiceSpec
 ) -> Iterator[Difference]:
     if before.removing:
-        yield Difference(field="removing", before=True, after=False)
+        yield Difference(field="removing", before="true", after="false")
     if before.replicas != after.replicas:
-        yield Difference(field="replicas", before=before.replicas, after=after.replicas)
-    old_fields, new_fields = (_flat(asdict(s)) if s else {} for s in (old, new))
-    for name in sorted(old_fields.keys() | new_fields.keys()):
-        # What the applying shell passes on differs from one shell to the next: not worth a line.
-        if name.split(".")[0] in ("inherited", "replicas"):
-            continue
-        if old_fields.get(name) != new_fields.get(name):
-            yield Difference(field=name, before=old_fields.get(name), after=new_fields.get(name))
-
-
-def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, inner in value.items():
-        if isinstance(inner, Mapping):
-            found.update(_flat(inner, f"{prefix}{key}."))
-        else:
-            found[prefix + key] = inner
-    return found
+        yield Difference(field="replicas", before=str(before.replicas), after=str(after.replicas))
+    one, other = (ApplicationSpec(name=before.application, services={new.name: s}) for s in (old or new, new))
+    for change in changes(one, other):
+        for f in change.fields:
+            if f.path != "replicas":  # what is wanted now counts, not what an earlier file said
+                yield Difference(field=f.path, before=f.before, after=f.after)
 
 
 def _apply_news(plan: Plan, services: Iterable[Service], now: Now) -> Iterator[Happening]:
