@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from pathlib import Path
 
 import pytest
 
-from tests.state.virtual import VirtualLoop, VirtualStore, opened
+from tests.state.virtual import VirtualLoop, VirtualStore, folder, opened
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -16,6 +15,7 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[VirtualStore]:
-    async with opened(tmp_path / "store.db") as store:
-        yield store
+async def store() -> AsyncIterator[VirtualStore]:
+    with folder() as path:
+        async with opened(path / "store.db") as store:
+            yield store

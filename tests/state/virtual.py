@@ -9,8 +9,10 @@ test depends on how fast the machine is.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import selectors
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -106,6 +108,19 @@ class VirtualStore(SqliteStore):
     def leases(self) -> set[int]:
         """Those that live."""
         return set(self._leases._leases)
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """
+    Somewhere for a store, in memory where there is such a place.
+
+    What a disk makes of a store is the business of tests/store, and of test_crash.py.
+    """
+    memory = Path("/dev/shm")
+    where = memory if os.access(memory, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="unisono-", dir=where) as name:
+        yield Path(name)
 
 
 @asynccontextmanager
