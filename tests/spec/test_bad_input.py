@@ -97,7 +97,7 @@ PLACES: dict[str, tuple[Callable[[Path], Any], str]] = {
         "can't be read: Too many levels of symbolic links",
     ),
     "a folder": (Path.mkdir, "found a folder, want a file"),
-    "a named pipe": (lambda path: os.mkfifo(path), "found not a regular file, want a file"),
+    "a named pipe": (os.mkfifo, "found not a regular file, want a file"),
     "a link to a device": (
         lambda path: path.symlink_to("/dev/zero"),
         "found not a regular file, want a file",

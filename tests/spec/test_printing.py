@@ -40,7 +40,7 @@ SERVICES = st.fixed_dictionaries(
         "routes": st.just([{"path": "/x", "host": "a.example"}]),
         "ports": st.just(["8000:80", "[::1]:9000:1"]),
         "user": st.just("1000:1000"),
-        "cpus": st.floats(0.01, 8),
+        "cpus": st.floats(0, 8, exclude_min=True),
         "mem_limit": st.integers(1, 2**40),
         "deploy": st.builds(
             lambda order, ratio, attempts: {
@@ -48,7 +48,7 @@ SERVICES = st.fixed_dictionaries(
                 "restart_policy": {"condition": "any", "max_attempts": attempts},
             },
             st.sampled_from(["start-first", "stop-first"]),
-            st.floats(0, 1).map(lambda ratio: round(ratio, 6)),
+            st.floats(0, 1),
             st.integers(1, 9),
         ),
     },

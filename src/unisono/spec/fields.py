@@ -25,7 +25,7 @@ TRUTH = {
     **dict.fromkeys(("false", "no", "off", "n", "0"), False),
 }
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,18})|0o[0-7]{1,21}|0x[0-9a-fA-F]{1,16}")
-_NUMBER = re.compile(r"[-+]?([0-9]{1,18}(\.[0-9]{0,18})?|\.[0-9]{1,18})")
+_NUMBER = re.compile(r"[-+]?([0-9]{1,40}(\.[0-9]{0,40})?|\.[0-9]{1,40})([eE][-+]?[0-9]{1,3})?")
 _OPERATORS = re.compile(r"&&|\|\||[|;<>`]|(?<=\s)&(?=\s|$)")
 _IN_QUOTES = re.compile(r"""\\.|'[^']*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
 

@@ -18,7 +18,7 @@ from unisono.spec import programs
 from unisono.spec.application import application, application_name, select
 from unisono.spec.convert import build_data
 from unisono.spec.errors import Problem, Report, SpecError, SpecWarning
-from unisono.spec.layers import Layers, default_files, shown, variables_for
+from unisono.spec.layers import Layers, default_files, variables_for
 from unisono.spec.model import ApplicationSpec
 from unisono.spec.nodes import MapNode, located
 from unisono.spec.printing import render, resolved
@@ -80,7 +80,7 @@ def load(
         tree,
         chosen,
         name=chosen_name,
-        source=shown(paths[0]),
+        source=os.path.abspath(paths[0]),
         variables=variables,
         inherited=programs.inherited(caller),
         report=report,

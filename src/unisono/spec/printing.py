@@ -109,7 +109,7 @@ def _deploy(spec: ServiceSpec) -> dict[str, Any]:
     found: dict[str, Any] = {}
     limits: dict[str, Any] = {}
     if spec.resources.cpus is not None:
-        limits["cpus"] = f"{spec.resources.cpus:.18f}".rstrip("0").rstrip(".")
+        limits["cpus"] = f"{spec.resources.cpus}"
     if spec.resources.memory is not None:
         limits["memory"] = format_size(spec.resources.memory)
     if limits:
@@ -122,7 +122,7 @@ def _deploy(spec: ServiceSpec) -> dict[str, Any]:
         "delay": format_duration(update.delay),
         "failure_action": update.failure_action,
         "monitor": format_duration(update.monitor),
-        "max_failure_ratio": f"{update.max_failure_ratio:.18f}".rstrip("0").rstrip("."),
+        "max_failure_ratio": f"{update.max_failure_ratio}",
         "progress_deadline": format_duration(update.progress_deadline),
     }
     if update.release_command:
