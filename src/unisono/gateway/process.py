@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 
 _BACKOFF_SECONDS_MIN = 0.05
 _BACKOFF_SECONDS_MAX = 5.0
+_BACKOFF_SERVED_SECONDS_MAX = 0.1  # one that had answered can serve: requests should not wait for longer
 _HEALTHY_SECONDS = 10.0  # a gateway that has lived so long is started again at once
 _START_SECONDS_MAX = 10.0
 _LOOK_SECONDS = 0.003  # between two looks for the socket, only while a gateway starts
@@ -73,7 +74,8 @@ class GatewayProcess:
                     backoff = _BACKOFF_SECONDS_MIN
                     continue
                 if backoff > _BACKOFF_SECONDS_MIN:
-                    await asyncio.sleep(backoff)
+                    served = pidfd is not None
+                    await asyncio.sleep(min(backoff, _BACKOFF_SERVED_SECONDS_MAX) if served else backoff)
                 backoff = min(backoff * 2, _BACKOFF_SECONDS_MAX)
         finally:
             self._close_pidfd()
