@@ -7,6 +7,7 @@ import random
 import signal
 import sys
 import time
+from contextlib import suppress
 
 from bench.harness import Finding, PrivateNode, full_load, report, seen_by
 
@@ -27,8 +28,9 @@ def main() -> int:
                 pids = node.pids()
                 least_ready = min(least_ready, len(pids))
                 if pids:
-                    os.kill(chance.choice(sorted(pids.values())), signal.SIGKILL)
-                    kills += 1
+                    with suppress(ProcessLookupError):  # the one killed before, and not reported yet
+                        os.kill(chance.choice(sorted(pids.values())), signal.SIGKILL)
+                        kills += 1
                 time.sleep(max(0.0, now + KILL_EVERY_SECONDS - time.monotonic()))
     failed, details = seen_by(load)
     finding = Finding(

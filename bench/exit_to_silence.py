@@ -12,12 +12,14 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 from bench.harness import HERE, Finding, PrivateNode, full_load, quantile, report, seen_by, wait_until
 
-INSTANCES = 4
+INSTANCES = 10
 EXITS = 100
+ROUND_SECONDS = 11.0  # a streak of crashes is forgotten after 10 s of health
 
 
 def main() -> int:
@@ -29,7 +31,9 @@ def main() -> int:
         node.up(INSTANCES, command=command)
         with full_load(node.url) as load:
             for turn in range(EXITS):
+                next_at = time.monotonic() + ROUND_SECONDS / INSTANCES
                 kill_one(node, turn, file)
+                time.sleep(max(0.0, next_at - time.monotonic()))
         found = [json.loads(line) for line in lines(file)]
     _, details = seen_by(load)
     silence = [line["last_ms"] or 0.0 for line in found]

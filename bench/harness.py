@@ -53,6 +53,9 @@ class PrivateNode:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> PrivateNode:
+        signal.signal(
+            signal.SIGTERM, signal.default_int_handler
+        )  # so that nothing is left running then either
         self.start()
         return self
 

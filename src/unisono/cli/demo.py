@@ -34,7 +34,7 @@ from unisono.node.paths import StateFolder
 APPLICATION = "shop"
 SERVICES = ("orders", "payments", "inventory")
 REQUEST = "/orders/quote/book"  # reaches all three services
-RATE = 100.0  # requests per second, sent whether or not answers come
+RATE = 60.0  # requests per second, sent whether or not answers come
 CONNECTIONS = 32
 STEADY_SECONDS = 4.0
 KILLS = 6
@@ -264,7 +264,7 @@ def show(outcome: Outcome) -> None:
     if outcome.replaced_seconds:
         median, worst = statistics.median(outcome.replaced_seconds), max(outcome.replaced_seconds)
         console.print(
-            f"kill -9 to ready again, start of the service included: {median:.2f} s, at most {worst:.2f} s"
+            f"kill -9 to ready again, the start of the service in it: {median:.2f} s, {worst:.2f} s at worst"
         )
 
 
