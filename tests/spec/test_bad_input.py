@@ -115,6 +115,17 @@ def test_what_is_no_file_gives_one_clear_error(desk: Desk, name: str) -> None:
     assert f"unisono.yaml: {message}" == str(desk.error())
 
 
+def test_a_working_directory_that_is_gone_gives_one_clear_error(desk: Desk) -> None:
+    """Relative paths mean nothing then."""
+    path = desk.write(WEB)
+    gone = desk.folder / "gone"
+    gone.mkdir()
+    os.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(SpecError, match="the working directory can't be read"):
+        load([path], environ=ENVIRON)
+
+
 def test_an_env_file_line_that_is_wrong_is_named(desk: Desk) -> None:
     """With the file and line where it stands."""
     desk.write("A=1\nnonsense here\n", "a.env")

@@ -147,6 +147,12 @@ class TestEnvironment:
             for w in warnings
         ]
 
+    def test_a_relative_PYTHONPATH_is_meant_from_where_the_caller_stands(self, desk: Desk) -> None:  # noqa: N802
+        """Its program runs elsewhere."""
+        web = desk.service("", environ={"PYTHONPATH": "src:/lib"})
+
+        assert f"{desk.folder}/src:/lib" == web.inherited["PYTHONPATH"]
+
     def test_only_a_few_variables_are_inherited(self, desk: Desk) -> None:
         """Those that make a program run as in the caller's shell."""
         web = desk.service("", environ={"LC_ALL": "C", "SECRET": "x", "VIRTUAL_ENV": "/v", "AWS_KEY": "y"})

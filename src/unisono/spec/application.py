@@ -20,6 +20,7 @@ from unisono.spec.nodes import ListNode, MapNode, find, key_mark, quoted
 from unisono.spec.ports import collisions
 
 MAX_NAME = 63
+MAX_CIRCLE_SHOWN = 12  # names
 _APPLICATION = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _SERVICE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]*")
 
@@ -209,7 +210,8 @@ def _check_circles(services: Mapping[str, schema.Service], tree: MapNode, report
         name = next(other for other in waiting[name] if left[other])
     circle = [*trail[trail.index(name) :], name]
     path = ("services", circle[0], "depends_on", circle[1])
-    message = f"found the circle {' → '.join(circle)}, want services that can start one after the other"
+    shown = circle if len(circle) <= MAX_CIRCLE_SHOWN else [*circle[: MAX_CIRCLE_SHOWN - 2], "…", name]
+    message = f"found the circle {' → '.join(shown)}, want services that can start one after the other"
     report.error(Problem(mark=find(tree, path).mark, path=field_path(path), message=message))
 
 

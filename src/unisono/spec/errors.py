@@ -147,14 +147,15 @@ class Report:
             SpecError: There is one.
         """
         if self.problems:
-            raise SpecError(sorted(self.problems, key=_in_reading_order))
+            raise SpecError(sorted(self.problems, key=in_reading_order))
 
     def fail(self, problem: Problem) -> SpecError:
         """The error of ``problem`` and all before it, for the caller to raise."""
         self.error(problem)
-        return SpecError(sorted(self.problems, key=_in_reading_order))
+        return SpecError(sorted(self.problems, key=in_reading_order))
 
 
-def _in_reading_order(problem: Problem) -> tuple[str, int, int]:
-    mark = problem.mark
+def in_reading_order(finding: Problem | SpecWarning) -> tuple[str, int, int]:
+    """A key to sort problems and warnings by: as they stand in their files."""
+    mark = finding.mark
     return (mark.source.file, mark.line, mark.column) if mark else ("", 0, 0)

@@ -17,7 +17,7 @@ from typing import Any
 from unisono.spec import programs
 from unisono.spec.application import application, application_name, select
 from unisono.spec.convert import build_data
-from unisono.spec.errors import Problem, Report, SpecError, SpecWarning
+from unisono.spec.errors import Problem, Report, SpecError, SpecWarning, in_reading_order
 from unisono.spec.layers import Layers, default_files, variables_for
 from unisono.spec.model import ApplicationSpec
 from unisono.spec.nodes import MapNode, located
@@ -65,8 +65,9 @@ def load(
         SpecError: Anything is wrong; it names all that was found. No other error is raised.
     """
     report = Report()
+    here = _here(report)  # relative paths need one, wherever they turn up
     caller = _readable(os.environ if environ is None else environ)
-    paths = [Path(file) for file in files] or list(default_files(_here(report), report))
+    paths = [Path(file) for file in files] or list(default_files(here, report))
     folder = paths[0].parent
     variables = variables_for(folder, caller, [env_file] if env_file else [], report)
     tree = located(Layers(caller, report).read(paths, folder, variables))
@@ -86,7 +87,11 @@ def load(
         report=report,
     )
     builds = {other: build_data(written[other]) for other in found.services}
-    return Loaded(application=found, warnings=tuple(report.warnings), resolved=resolved(found, builds))
+    return Loaded(
+        application=found,
+        warnings=tuple(sorted(report.warnings, key=in_reading_order)),
+        resolved=resolved(found, builds),
+    )
 
 
 def _here(report: Report) -> Path:

@@ -46,6 +46,10 @@ def inherited(environ: Mapping[str, str]) -> dict[str, str]:
     if own not in folders:
         folders.append(own)
     found["PATH"] = os.pathsep.join(folders)
+    if "PYTHONPATH" in found:
+        # A relative entry is meant from where the caller stands, and programs run elsewhere.
+        entries = found["PYTHONPATH"].split(os.pathsep)
+        found["PYTHONPATH"] = os.pathsep.join(os.path.abspath(entry) for entry in entries if entry)
     return dict(sorted(found.items()))
 
 
