@@ -153,6 +153,15 @@ class TestRetention:
             assert db.execute("SELECT count(*) FROM change").fetchone() == (1,)
         db.close()
 
+    async def test_compactions_at_once_never_go_back(self, harness: SqliteHarness) -> None:
+        """Of two sent at once the later revision counts, also after reopening."""
+        revisions = [await write(harness.store, put("k")) for _ in range(5)]
+        await asyncio.gather(harness.store.compact(revisions[4]), harness.store.compact(revisions[1]))
+        store = await harness.reopen()
+
+        with pytest.raises(Compacted):
+            await store.scan("", revision=revisions[2])
+
     async def test_compaction_goes_on_after_a_crash(self, harness: SqliteHarness) -> None:
         """What was marked as compacted but not yet deleted is deleted by the next compaction."""
         for n in range(20):
