@@ -204,3 +204,16 @@ async def test_pipelined_requests_are_answered_in_order(stage: Stage) -> None:
     bodies = [(await client.answer()).body for _ in range(3)]
 
     assert bodies == [b"/0", b"/1", b"/2"]
+
+
+async def test_a_head_must_come_within_its_time(stage: Stage) -> None:
+    """A client that never ends its head is told 408 and let go after 10 s; others are not held up."""
+    await stage.serve(answering())
+    slow = await stage.connect()
+    await slow.say(b"GET / HTTP/1.1\r\nHost:")
+
+    other = await stage.ask(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    async with asyncio.timeout(60):
+        told = await slow.reader.read()
+
+    assert (other.status, told.split(b"\r\n")[0]) == (200, b"HTTP/1.1 408 Request Timeout")

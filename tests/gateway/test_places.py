@@ -168,7 +168,7 @@ async def test_an_instance_whose_process_exits_is_out_at_once(stage: Stage) -> N
     process.wait()
     async with asyncio.timeout(20):
         seen = await anext(event async for event in events if event.kind == "target-exited")
-    await events.aclose()  # type: ignore[attr-defined]
+    await events.aclose()
     after = await stage.ask(GET)
 
     assert (before, seen.instance, seen.generation) == (200, "web-0", 1)
@@ -199,7 +199,7 @@ async def test_a_request_is_heard_of_that_finds_no_instance(stage: Stage) -> Non
 
     async with asyncio.timeout(20):
         seen = await anext(event async for event in events if event.kind == "no-target")
-    await events.aclose()  # type: ignore[attr-defined]
+    await events.aclose()
     await stage.serve(answering())
 
     assert (seen.service, seen.instance, (await waiting).status) == ("shop/web", None, 200)

@@ -173,15 +173,13 @@ impl Service {
         news
     }
 
-    /// A connection to the target was made: it is as good as the others again.
-    pub fn answered(&mut self, key: TargetKey) {
-        if let Some(target) = self.target_mut(key)
-            && target.strikes > 0
-        {
-            target.strikes = 0;
-            target.aside_until = Time::ZERO;
-            target.last_hope_at = Time::ZERO;
-        }
+    /// A connection to the target was made: it is as good as the others again. True when that is news.
+    pub fn answered(&mut self, key: TargetKey) -> bool {
+        let Some(target) = self.target_mut(key).filter(|target| target.strikes > 0) else { return false };
+        target.strikes = 0;
+        target.aside_until = Time::ZERO;
+        target.last_hope_at = Time::ZERO;
+        true
     }
 
     /// When a target that is set aside can next be given to a request that waits; `None`: time alone changes

@@ -95,7 +95,10 @@ impl Place {
 
     /// A connection to the target was made or was there.
     pub fn answered(&self) {
-        self.backend.core.borrow_mut().answered(self.key);
+        let news = self.backend.core.borrow_mut().answered(self.key);
+        if news {
+            self.backend.pump();
+        }
     }
 
     /// No connection to the target could be made.
@@ -114,7 +117,7 @@ impl Drop for Place {
         self.backend.core.borrow_mut().release(self.key);
         self.backend.pump();
         if self.target.in_flight.get() == 0 {
-            self.backend.gateway.told_idle(&self.target);
+            self.backend.gateway.told_idle();
         }
     }
 }

@@ -124,6 +124,9 @@ impl ClientState {
     /// Leaves HTTP once the answer of 101 is out.
     pub fn tunnel(&self, tunnel: Tunnel) {
         *self.tunnel.borrow_mut() = Some(tunnel);
+        if let Some(tap) = self.wire.tap() {
+            tap.borrow_mut().give_up();
+        }
     }
 
     /// When the connection has had its time if nothing happens until then; `None`: it is not waiting for the

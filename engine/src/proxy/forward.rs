@@ -248,7 +248,7 @@ async fn deliver(
         let connected = connection_to(&place, outbound).await;
         patience = patience.saturating_sub(began.elapsed());
         let Some(upstream) = connected else {
-            avoid.push(key);
+            push_new(&mut avoid, key);
             continue;
         };
         let was_used = upstream.used;
@@ -261,7 +261,7 @@ async fn deliver(
             Ok(response) => return Ok(response),
             Err(failed) => failed,
         };
-        avoid.push(key);
+        push_new(&mut avoid, key);
         match failed {
             Failed::Unsent(body) => {
                 progress.sent.set(was_sent);
@@ -280,6 +280,12 @@ async fn deliver(
                 return Err(Problem::of(Reason::UpstreamInvalid, detail).happened(true));
             }
         }
+    }
+}
+
+fn push_new(keys: &mut Vec<TargetKey>, key: TargetKey) {
+    if !keys.contains(&key) {
+        keys.push(key);
     }
 }
 

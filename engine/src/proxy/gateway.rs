@@ -161,7 +161,7 @@ impl Gateway {
     }
 
     /// A target has no request in flight any more.
-    pub fn told_idle(&self, _target: &Target) {
+    pub fn told_idle(&self) {
         self.idle.notify_waiters();
     }
 

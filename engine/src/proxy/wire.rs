@@ -17,7 +17,9 @@ use super::head::HeadTap;
 
 /// One TCP connection and what is known of it.
 pub struct Wire {
-    stream: TcpStream,
+    /// Read and written through tokio's own calls, which need it alone for that moment and spare a system call
+    /// where a short read says that there is no more.
+    stream: RefCell<TcpStream>,
     written: Cell<u64>,
     last_read: Cell<Instant>,
     /// Since when the peer takes nothing although there is something to write.
@@ -44,7 +46,7 @@ impl Wire {
         // Small answers must not wait for the peer's acknowledgement; failing to say so only costs speed.
         let _ = stream.set_nodelay(true);
         Rc::new(Self {
-            stream,
+            stream: RefCell::new(stream),
             written: Cell::new(0),
             last_read: Cell::new(Instant::now()),
             stalled_since: Cell::new(None),
@@ -77,7 +79,7 @@ impl Wire {
     /// Whether the peer has neither closed the connection nor sent anything, asked of the kernel itself.
     pub fn is_quiet(&self) -> bool {
         let mut byte = [0u8; 1];
-        let peeked = rustix::net::recv(&self.stream, &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        let peeked = rustix::net::recv(&*self.stream.borrow(), &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
         matches!(peeked, Err(rustix::io::Errno::AGAIN))
     }
 
@@ -88,21 +90,21 @@ impl Wire {
             return;
         }
         let mut interim = self.interim.borrow_mut();
-        let sent = if interim.is_empty() { self.stream.try_write(head).unwrap_or(0) } else { 0 };
+        let sent = if interim.is_empty() { self.stream.borrow().try_write(head).unwrap_or(0) } else { 0 };
         interim.extend_from_slice(&head[sent..]);
     }
 
     /// Tells the peer that nothing more comes.
     pub fn shutdown_write(&self) {
         // A peer that is gone already cannot be told.
-        let _ = rustix::net::shutdown(&self.stream, rustix::net::Shutdown::Write);
+        let _ = rustix::net::shutdown(&*self.stream.borrow(), rustix::net::Shutdown::Write);
     }
 
     /// Lets the connection end in a reset once it is dropped, so that an answer that broke off does not pass for
     /// a complete one.
     pub fn abort(&self) {
         // Without it the client sees an end where it should see a reset; most notice by the length.
-        let _ = self.stream.set_zero_linger();
+        let _ = self.stream.borrow().set_zero_linger();
     }
 
     fn note_read(&self, bytes: &[u8]) {
@@ -112,38 +114,23 @@ impl Wire {
         }
     }
 
-    /// Runs one write when the socket takes bytes, and accounts for it.
-    fn poll_write_with(
-        &self,
-        cx: &mut Context<'_>,
-        mut write: impl FnMut(&TcpStream) -> io::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
-        loop {
-            match self.stream.poll_write_ready(cx) {
-                Poll::Ready(ready) => ready?,
-                Poll::Pending => {
-                    if self.stalled_since.get().is_none() {
-                        self.stalled_since.set(Some(Instant::now()));
-                    }
-                    return Poll::Pending;
-                }
+    /// Accounts for a write that was tried.
+    fn note_write(&self, tried: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match &tried {
+            Poll::Pending if self.stalled_since.get().is_none() => self.stalled_since.set(Some(Instant::now())),
+            Poll::Ready(Ok(count)) => {
+                self.stalled_since.set(None);
+                self.written.set(self.written.get() + *count as u64);
             }
-            match write(&self.stream) {
-                Ok(count) => {
-                    self.stalled_since.set(None);
-                    self.written.set(self.written.get() + count as u64);
-                    return Poll::Ready(Ok(count));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
+            _ => {}
         }
+        tried
     }
 
     fn poll_interim(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut interim = self.interim.borrow_mut();
         while !interim.is_empty() {
-            let count = ready!(self.poll_write_with(cx, |stream| stream.try_write(&interim)))?;
+            let count = ready!(self.note_write(Pin::new(&mut *self.stream.borrow_mut()).poll_write(cx, &interim)))?;
             interim.drain(..count);
         }
         Poll::Ready(Ok(()))
@@ -155,19 +142,10 @@ pub struct WireIo(pub Rc<Wire>);
 
 impl AsyncRead for WireIo {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let wire = &self.0;
-        loop {
-            ready!(wire.stream.poll_read_ready(cx))?;
-            let before = buf.filled().len();
-            match wire.stream.try_read_buf(buf) {
-                Ok(_) => {
-                    wire.note_read(&buf.filled()[before..]);
-                    return Poll::Ready(Ok(()));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut *self.0.stream.borrow_mut()).poll_read(cx, buf))?;
+        self.0.note_read(&buf.filled()[before..]);
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -175,7 +153,7 @@ impl AsyncWrite for WireIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.0.poll_interim(cx))?;
         self.0.flushed.set(false);
-        self.0.poll_write_with(cx, |stream| stream.try_write(bytes))
+        self.0.note_write(Pin::new(&mut *self.0.stream.borrow_mut()).poll_write(cx, bytes))
     }
 
     fn poll_write_vectored(
@@ -185,7 +163,7 @@ impl AsyncWrite for WireIo {
     ) -> Poll<io::Result<usize>> {
         ready!(self.0.poll_interim(cx))?;
         self.0.flushed.set(false);
-        self.0.poll_write_with(cx, |stream| stream.try_write_vectored(bytes))
+        self.0.note_write(Pin::new(&mut *self.0.stream.borrow_mut()).poll_write_vectored(cx, bytes))
     }
 
     fn is_write_vectored(&self) -> bool {

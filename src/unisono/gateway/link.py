@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,7 +145,7 @@ class GatewayLink:
             for instance, target in service["targets"].items()
         }
 
-    async def events(self) -> AsyncIterator[GatewayEvent]:
+    async def events(self) -> AsyncGenerator[GatewayEvent, None]:
         """
         What the gateway sees, from what nobody has heard yet (1024 at most) on, without end.
 
