@@ -22,36 +22,32 @@ import os
 import secrets
 import signal
 import socket
-import stat
 import sys
 import time
-from collections.abc import Coroutine, Mapping
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from unisono import __version__
+from unisono.api.addresses import BadAddress, allocate_port, bind_failure, parse_address
 from unisono.api.app import create_app
 from unisono.api.context import Context, NodeFacts
-from unisono.api.guard import TokenGuard
+from unisono.api.guard import BadToken, TokenGuard, made_token, read_token
 from unisono.api.mirror import Mirror
-from unisono.api.preflight import bind_failure
 from unisono.api.server import Server, tcp_listener, unix_listener
-from unisono.control.errors import Conflict
 from unisono.control.loop import Controller
 from unisono.gateway.errors import GatewayError
 from unisono.gateway.link import GatewayLink
 from unisono.gateway.process import GatewayProcess
 from unisono.node.agent import Agent
-from unisono.node.paths import FolderInUse, NodeLock, StateFolder, StateFolderError, default_state_folder
-from unisono.node.ports import is_free
+from unisono.node.paths import NodeLock, StateFolder, StateFolderError, default_state_folder
 from unisono.store.base import StoreError
 from unisono.store.sqlite import SqliteStore
 
 DEFAULT_LISTEN = "127.0.0.1:8080"
-INTERNAL_PORTS = range(20_000, 21_000)  # the gateway's addresses for services calling services
 
 EXIT_FAULT, EXIT_USAGE, EXIT_REFUSED = 1, 2, 4  # as in docs/reference/exit-codes.md
 
@@ -114,7 +110,7 @@ class _Node:
         self._gateway = GatewayProcess(self._folder.gateway_socket, self._folder.gateway_table)
         self._link = GatewayLink(self._folder.gateway_socket)
         self._agent = Agent(store, node_id, self._folder, self._link, settings.listen)
-        self._controller = Controller(store, node_id, self._link.in_flight)
+        self._controller = Controller(store, node_id, lambda: _WhenAsked(self._link.in_flight))
         facts = NodeFacts(
             id=node_id,
             host=socket.gethostname(),
@@ -139,7 +135,10 @@ class _Node:
         app = create_app(context)
         self._servers = [Server(app, unix_listener(self._folder.api_socket))]
         if settings.api is not None:
-            token = settings.token or _made_token(self._folder)
+            kept = self._folder.path / "api.token"
+            token = settings.token or made_token(kept)
+            if settings.token is None:
+                _log.info("the token for the API at %s is in %s", settings.api, kept)
             self._servers.append(Server(TokenGuard(app, token), _bound(settings.api)))
 
     async def run(self) -> None:
@@ -239,51 +238,28 @@ class _Node:
             raise OSError(str(error)) from error
 
 
-def allocate_port(taken: AbstractSet[int]) -> int:
+class _WhenAsked(Mapping[str, int]):
     """
-    An internal port that no service has and nobody listens on.
+    A mapping that is fetched when something is looked up in it.
 
-    Raises:
-        Conflict: All are in use.
+    Few decisions need the requests in flight; the others should not wait for the gateway.
     """
-    for port in INTERNAL_PORTS:
-        if port not in taken and is_free(port):
-            return port
-    raise Conflict(f"no free internal port is left between {INTERNAL_PORTS[0]} and {INTERNAL_PORTS[-1]}")
 
+    def __init__(self, fetch: Callable[[], Mapping[str, int]]) -> None:
+        self._fetch = fetch
 
-def parse_address(text: str, option: str) -> tuple[str, int]:
-    """
-    "127.0.0.1:8080" or "[::1]:8080" as host and port.
+    @cached_property
+    def _found(self) -> Mapping[str, int]:
+        return self._fetch()
 
-    Raises:
-        CannotRun: It is none.
-    """
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
-        raise CannotRun(f"{option} {text!r} is no HOST:PORT, such as 127.0.0.1:8080", EXIT_USAGE)
-    return host.strip("[]"), int(port)
+    def __getitem__(self, key: str) -> int:
+        return self._found[key]
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
 
-def read_token(path: Path) -> str:
-    """
-    The API's token in a file that only its owner can read.
-
-    Raises:
-        CannotRun: It can't be read, others can read it, or it is empty.
-    """
-    try:
-        mode = path.stat().st_mode
-        token = path.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CannotRun(f"can't read the token in {path}: {error}", EXIT_USAGE) from error
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise CannotRun(
-            f"{path} holds the token and others may read it", EXIT_USAGE, hint=f"chmod 600 {path}"
-        )
-    if not token:
-        raise CannotRun(f"{path} is empty; it should hold the token", EXIT_USAGE)
-    return token
+    def __len__(self) -> int:
+        return len(self._found)
 
 
 def _node_id(folder: StateFolder) -> str:
@@ -297,18 +273,8 @@ def _node_id(folder: StateFolder) -> str:
     return made
 
 
-def _made_token(folder: StateFolder) -> str:
-    """The token kept in the state folder, made when it is first needed."""
-    path = folder.path / "api.token"
-    if not path.exists():
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(32) + "\n")
-        _log.info("made a token for the API on TCP: %s", path)
-    return read_token(path)
-
-
 def _check_listen(listen: str) -> None:
-    reason = bind_failure(*parse_address(listen, "--listen"))
+    reason = bind_failure(*parse_address(listen))
     if reason:
         raise CannotRun(reason, EXIT_REFUSED, hint="give another address with --listen HOST:PORT")
 
@@ -319,7 +285,7 @@ def _answers(path: Path) -> bool:
 
 
 def _bound(address: str) -> socket.socket:
-    host, port = parse_address(address, "--api")
+    host, port = parse_address(address)
     try:
         return tcp_listener(host, port)
     except OSError as error:
@@ -339,12 +305,14 @@ def _settings(arguments: list[str] | None) -> tuple[Settings, bool]:
     # Neither is for those whom this node starts.
     token = os.environ.pop("UNISONO_API_TOKEN", None)
     notify_socket = os.environ.pop("NOTIFY_SOCKET", None)
-    if given.api_token_file is not None:
-        token = read_token(given.api_token_file)
     listen = given.listen or DEFAULT_LISTEN
-    for option, value in (("--listen", listen), ("--api", given.api)):
-        if value is not None:
-            parse_address(value, option)
+    try:
+        if given.api_token_file is not None:
+            token = read_token(given.api_token_file)
+        for address in filter(None, (listen, given.api)):
+            parse_address(address)
+    except (BadToken, BadAddress) as error:
+        raise CannotRun(str(error), EXIT_USAGE) from error
     settings = Settings(
         folder=StateFolder(given.state.absolute()),
         listen=listen,
@@ -380,8 +348,8 @@ def main(arguments: list[str] | None = None) -> int:
         asyncio.run(run_node(settings))
     except CannotRun as error:
         return _complain(str(error), error.code, error.hint)
-    except FolderInUse as error:
-        return _complain(str(error), EXIT_REFUSED)
+    except BadToken as error:
+        return _complain(str(error), EXIT_USAGE)
     except StateFolderError as error:
         return _complain(str(error), EXIT_REFUSED)
     except (StoreError, OSError) as error:

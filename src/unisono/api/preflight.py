@@ -8,18 +8,15 @@ fault by name, is kinder. What depends on other applications is :mod:`unisono.co
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
-from pathlib import Path
 
+from unisono.api.addresses import bind_failure, parse_address
 from unisono.api.problems import Problem
 from unisono.control.snapshot import Snapshot
 from unisono.node.drivers.base import CannotStart
 from unisono.node.drivers.process import check_startable
-from unisono.node.listening import NetlinkRefused, SocketTable
 from unisono.spec.model import ApplicationSpec, PublishedPort
 
 _ANY = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound
@@ -49,22 +46,6 @@ async def check(spec: ApplicationSpec, known: Snapshot, listen: str) -> None:
         f"{faults[0].field}: {faults[0].detail}",
         errors=[{"field": fault.field, "detail": fault.detail} for fault in faults],
     )
-
-
-def bind_failure(host: str, port: int) -> str:
-    """Why the gateway could not listen there, with the program that does if it can be found; else empty."""
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        holder = _holder(port)
-        shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        if holder:
-            return f"port {port} is in use by {holder}; stop it, or choose another port"
-        return f"can't listen at {shown}: {error.strerror}"
-    return ""
 
 
 def _commands(spec: ApplicationSpec) -> Iterator[_Fault]:
@@ -102,8 +83,7 @@ def _public(spec: ApplicationSpec, known: Snapshot, listen: str) -> Iterator[_Fa
     specs = (view.current_spec for view in known.services.values())
     if not routed or listen in _published(known) or any(one.routes for one in specs if one):
         return
-    host, _, port = listen.rpartition(":")
-    if reason := bind_failure(host.strip("[]"), int(port)):
+    if reason := bind_failure(*parse_address(listen)):
         hint = f"{reason}, with --listen HOST:PORT of `unisono node` or `unisono up`"
         yield _Fault(f"services.{routed[0]}.routes", hint, HTTPStatus.CONFLICT)
 
@@ -127,37 +107,3 @@ def _overlaps(address: str, host: str, port: int) -> bool:
     if other_port != str(port):
         return False
     return host in _ANY or other_host.strip("[]") in _ANY
-
-
-def _holder(port: int) -> str:
-    """Who listens on a port, as "python3 (pid 4711)"; empty if this machine does not tell."""
-    try:
-        table = SocketTable()
-    except NetlinkRefused:
-        return ""
-    try:
-        inodes = {listener.inode for listener in table.listeners({port})}
-    except NetlinkRefused:
-        return ""
-    finally:
-        table.close()
-    wanted = {f"socket:[{inode}]" for inode in inodes}
-    for process in Path("/proc").iterdir():
-        if process.name.isdecimal() and wanted & set(_links(process / "fd")):
-            return f"{_name(process)} (pid {process.name})"
-    return ""
-
-
-def _links(folder: Path) -> Iterator[str]:
-    try:
-        for entry in os.scandir(folder):
-            yield os.readlink(entry.path)
-    except OSError:
-        return  # it ended meanwhile, or is not ours to look into
-
-
-def _name(process: Path) -> str:
-    try:
-        return (process / "comm").read_text().strip()
-    except OSError:
-        return "a program"

@@ -7,7 +7,6 @@ help, completion and small questions answer at once.
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 
 import typer
@@ -82,10 +81,13 @@ app.command(epilog=_example("unisono config", "unisono config --services", "unis
 )
 app.add_typer(node.app, name="node")
 
-if importlib.util.find_spec("unisono.cli.demo") is not None:
-    from unisono.cli import demo
 
-    app.command()(demo.demo)
+@app.command(epilog=_example("unisono demo"))
+def demo(json: JsonOption = False) -> None:
+    """Start a small shop, load it, kill and replace what it consists of, and print what became of it."""
+    from unisono.cli import demo as scenario  # noqa: PLC0415 - needed for this alone
+
+    scenario.demo(json=json)
 
 
 def main() -> None:

@@ -97,7 +97,7 @@ def take_down(client: NodeClient, name: str) -> None:
     began = time.monotonic()
     node = client.node()
     client.remove(name)
-    with watching.Progress() as progress:
+    with watching.Progress(vanishes=True) as progress:
         try:
             watching.wait(watching.Watch(client, name), progress, lambda view: False, fails=False)
         except NotRunning:

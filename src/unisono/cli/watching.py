@@ -122,10 +122,15 @@ class Watch:
 
 
 class Progress:
-    """A picture of an application on stderr for as long as the block lasts; printing above it is safe."""
+    """
+    A picture of an application on stderr for as long as the block lasts; its last state stays.
 
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stderr
+    With ``vanishes`` nothing stays, because what is shown goes.
+    """
+
+    def __init__(self, *, vanishes: bool = False) -> None:
+        self._stream: TextIO = sys.stderr
+        self._vanishes = vanishes
         self._pretty = is_pretty(self._stream)
         self._live: Live | None = None
         self._said: dict[str, str] = {}
@@ -140,6 +145,7 @@ class Progress:
                 get_renderable=self._picture,
                 console=console(self._stream),
                 refresh_per_second=10,
+                transient=self._vanishes,
                 redirect_stdout=False,
                 redirect_stderr=False,
             )

@@ -1,0 +1,62 @@
+"""Addresses to listen at."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+
+from unisono.api.addresses import INTERNAL_PORTS, BadAddress, allocate_port, bind_failure, parse_address
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("127.0.0.1:8080", ("127.0.0.1", 8080)),
+        ("0.0.0.0:80", ("0.0.0.0", 80)),
+        ("[::1]:8080", ("::1", 8080)),
+        ("localhost:1", ("localhost", 1)),
+    ],
+)
+def test_address(text: str, expected: tuple[str, int]) -> None:
+    """An address is a host and a port, IPv6 in brackets."""
+    assert parse_address(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "8080", ":8080", "host", "host:", "host:http", "host:0", "host:65536"])
+def test_no_address(text: str) -> None:
+    """What is no address is refused with an example of one."""
+    with pytest.raises(BadAddress, match=r"such as 127\.0\.0\.1:8080"):
+        parse_address(text)
+
+
+def test_internal_port_is_nobody_elses() -> None:
+    """An internal port is neither a service's nor listened on."""
+    first = allocate_port(set())
+    with socket.socket() as listener:
+        listener.bind(("0.0.0.0", first))
+        listener.listen()
+        second = allocate_port(set())
+        third = allocate_port({second})
+
+    assert {first, second, third} <= set(INTERNAL_PORTS)
+    assert len({first, second, third}) == 3
+
+
+def test_holder_of_a_port() -> None:
+    """Why an address can't be had names who has it."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        taken = bind_failure("127.0.0.1", port)
+
+    assert f"port {port} is in use by" in taken
+    assert f"(pid {os.getpid()})" in taken
+    assert bind_failure("127.0.0.1", port) == ""
+
+
+def test_address_of_another_machine() -> None:
+    """An address that is not this machine's can't be listened at."""
+    assert "can't listen at 192.0.2.1:8080" in bind_failure("192.0.2.1", 8080)
