@@ -79,6 +79,16 @@ async def test_trap_39_a_keep_alive_that_never_answers_holds_no_loss_up(store: V
     assert now() - began < 10.0
 
 
+async def test_a_lease_that_was_granted_too_late_is_none(store: VirtualStore) -> None:
+    """A store that answers after the ttl grants nothing that could be held."""
+    connection = FaultyStore(store, random.Random(1), faults=0, delay=lambda _: 5.0)
+    with pytest.raises(Lost, match="granting it took"):
+        await KeptLease(connection, 10.0, clock=now).__aenter__()
+    await asyncio.sleep(10)
+
+    assert store.leases() == set()
+
+
 async def test_a_lease_that_was_revoked_is_lost_at_the_next_renewal(store: VirtualStore) -> None:
     """The store's word that a lease has ended needs no waiting."""
     began = now()

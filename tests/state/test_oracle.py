@@ -342,6 +342,25 @@ async def test_many_wait_for_one_save(store: VirtualStore) -> None:
     assert writes < 10
 
 
+async def test_asking_in_a_tight_loop_does_not_starve_the_lease(store: VirtualStore) -> None:
+    """Others get their turn, the renewal of the oracle's own lease among them."""
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with Oracle.serve(store, "shop", wall_ms=Wall(), clock=now) as oracle:
+        task = asyncio.create_task(other())
+        for _ in range(10_000):
+            await oracle.take()
+        task.cancel()
+
+    assert turns > 10
+
+
 async def test_the_second_one_waits_or_is_refused(store: VirtualStore) -> None:
     """One serves at a time; when it is closed the next one begins above it."""
     wall = Wall()

@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
 
-from tests.state.virtual import VirtualStore, now
+from tests.state.virtual import FaultyStore, VirtualStore, now
 from unisono.state.kv import Kv, KvWatch
 from unisono.state.tokens import Tokens
 from unisono.state.watching import Changes, ResyncingWatch
@@ -126,15 +126,12 @@ async def take_some(watch: KvWatch, state: dict[str, bytes], revision: int, chan
 async def test_trap_42_old_events_sent_again_are_dropped(store: VirtualStore) -> None:
     """As some engines do after a failover: each revision is shown once."""
 
-    class Repeating(VirtualStore):
-        """Sends each batch, then all since two before it again."""
+    class Repeating(FaultyStore):
+        """Sends, before each batch, those since two before it again."""
 
-        def __init__(self) -> None:
-            self.inner = store
-
-        async def watch(self, prefix: str, *, after: int) -> AsyncIterator[Batch]:  # type: ignore[override]
+        async def watch(self, prefix: str, *, after: int) -> AsyncIterator[Batch]:
             sent: list[Batch] = []
-            async for batch in self.inner.watch(prefix, after=after):
+            async for batch in store.watch(prefix, after=after):
                 sent.append(batch)
                 for again in sent[-3:-1]:
                     yield again
@@ -142,10 +139,23 @@ async def test_trap_42_old_events_sent_again_are_dropped(store: VirtualStore) ->
 
     for n in range(6):
         await store.transact(success=[Put(key=f"k{n}", value=b"")])
-    watch = ResyncingWatch(Repeating(), "k", after=0)
+    watch = ResyncingWatch(Repeating(store, random.Random(1), faults=0), "k", after=0)
     seen: Sequence[int] = [(await anext(watch)).revision for _ in range(6)]
 
     assert seen == [1, 2, 3, 4, 5, 6]
+
+
+async def test_trap_41_a_watch_on_a_store_set_back_resyncs(store: VirtualStore) -> None:
+    """After a revision that is yet to come nothing would be shown until then: it begins anew instead."""
+    kv = Kv(store, "shop", TOKENS, clock=now)
+    await kv.put("k", b"1")
+    watch = kv.watch(after=1000)
+    first = await anext(watch)
+    await kv.put("k", b"2")
+    second = await anext(watch)
+
+    assert (first.resync, first.revision) == (True, 1)
+    assert (second.resync, second.revision) == (False, 2)
 
 
 async def test_a_closed_watch_has_let_go(store: VirtualStore) -> None:

@@ -54,7 +54,7 @@ class KeptLease:
         clock: Must run while this process is stopped.
 
     Raises (on entering):
-        StoreError: No lease was granted; none is left behind either.
+        StoreError: No lease was granted, or too late to be of use (Lost); none is left behind.
         ValueError: ``ttl`` is out of range.
     """
 
@@ -96,6 +96,9 @@ class KeptLease:
         asked = self._clock()
         self.id = await grant(self._store, self.ttl)
         self._ends = asked + self.ttl
+        if self.remaining <= 0:
+            await finish(revoke(self._store, self.id))
+            raise Lost(f"lease {self.id} is lost: granting it took nearly all of its {self.ttl:g} s")
         self._owner = asyncio.current_task()
         self._cancelling = self._owner.cancelling() if self._owner is not None else 0
         self._watch()

@@ -3,7 +3,8 @@ Watches that need no care: nothing missed, nothing twice, and never stuck behind
 
 A store's watch ends with Compacted when it has fallen too far behind, and after a failover some engines
 send old events again. Here the first becomes a *resync*: one batch with all there is, and a removal for
-each key that this watch had shown and that is gone. The second is dropped.
+each key that this watch had shown and that is gone. A store that was set back leads to one, too.
+The second is dropped.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from unisono.state.names import END
 from unisono.store.base import Batch, Compacted, Event, Store
 
 
@@ -53,6 +55,10 @@ class ResyncingWatch:
             if self._seen is None:
                 return await self._resync()
             if self._watch is None:
+                # A cheap look, for it finds one key at most: is what was seen still in the past?
+                if (await self._store.scan(self._prefix + END)).revision < self._seen:
+                    self._seen = None
+                    continue
                 self._watch = self._store.watch(self._prefix, after=self._seen)
             try:
                 batch = await anext(self._watch)
