@@ -185,7 +185,7 @@ def _check_brake(before: ServiceView, actions: Sequence[Action]) -> None:
     ]
     unhealthy = [m.status.since for m in before.running if m.phase is Phase.UNHEALTHY]
     together = max((sum(s <= t < s + 10.0 for t in unhealthy) for s in unhealthy), default=0)
-    if service and together >= 2 and 2 * together > service.replicas and service.replicas:
+    if service and together >= 2 and 2 * together > max(service.replicas, len(before.running)):
         assert len(killed) <= 1, f"{killed} of {before.name} killed at once"
 
 

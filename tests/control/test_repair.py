@@ -134,6 +134,15 @@ def test_brake_on_mass_death() -> None:
     assert told(scene.snapshot()) == ["brake", "instance-replaced"]
 
 
+def test_brake_counts_those_there_are() -> None:
+    """Three unhealthy ones are a mass, also when only one is wanted by now."""
+    scene = Scene().service(replicas=1)
+    for number in (1, 2, 3):
+        scene.instance(f"web-{number}", Phase.UNHEALTHY, status={"since": 990.0 + number})
+
+    assert [id for id, goal in directed(scene.snapshot()) if goal is Goal.KILL] == ["web-1"]
+
+
 def test_brake_sees_old_mass_death() -> None:
     """A controller that comes an hour late takes a mass death for one all the same."""
     scene = Scene(now=5000.0).service(replicas=4)

@@ -81,7 +81,7 @@ def sick(
     """
     The unhealthy instances to kill now, the service's record with the brake's memory, and the news.
 
-    The brake engages when at least two, and more than half of those wanted, turned unhealthy within
+    The brake engages when at least two, and more than half of those there are, turned unhealthy within
     :data:`BRAKE_WINDOW`; it lets go when none is unhealthy any more. A service of one has no mass.
     """
     unhealthy = sorted(
@@ -95,17 +95,18 @@ def sick(
     times = [m.status.since for m in unhealthy]
     recent = tuple(t for t in service.unhealthy if t > times[0] - BRAKE_WINDOW)
     turned = _together([*recent, *times])
-    is_mass = service.replicas >= 2 and turned >= 2 and 2 * turned > service.replicas
+    whole = max(service.replicas, len(view.running))  # more run while one is scaled down or replaced
+    is_mass = whole >= 2 and turned >= 2 and 2 * turned > whole
     engages = service.braked_at is None and is_mass
     told: tuple[Happening, ...] = ()
     if engages:
-        message = f"{turned} of {service.replicas} turned unhealthy within {BRAKE_WINDOW:g} s: one at a time"
+        message = f"{turned} of {whole} turned unhealthy within {BRAKE_WINDOW:g} s: one at a time"
         told = (_news(service, "brake", now, message),)
         service = replace(service, braked_at=now)
     if service.braked_at is not None:
         others_ready = all(m.is_ready for m in view.running if m.phase is not Phase.UNHEALTHY)
-        whole = len(view.running) >= service.replicas
-        unhealthy = unhealthy[:1] if others_ready and whole else []
+        none_missing = len(view.running) >= service.replicas
+        unhealthy = unhealthy[:1] if others_ready and none_missing else []
     if unhealthy:
         service = replace(service, unhealthy=recent + tuple(m.status.since for m in unhealthy))
     replaced = tuple(
