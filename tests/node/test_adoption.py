@@ -170,6 +170,22 @@ async def test_an_instance_whose_record_went_meanwhile_is_stopped(node: World) -
     await gone(before.pid or 0)
 
 
+async def test_pipes_of_what_is_no_more_are_removed(node: World) -> None:
+    """Records and process went while the node was down; its pipes would stay for ever."""
+    await node.start_agent()
+    await node.want(spec_of(), "web-1", "web-2")
+    before = await node.until_phase("web-1", Phase.READY)
+    await node.until_phase("web-2", Phase.READY)
+    await node.stop_agent()
+    processes.send(before.pid or 0, signal.SIGKILL)
+    await gone(before.pid or 0)
+    await node.remove("web-1")
+    await node.start_agent()
+
+    left = sorted(path.name for path in (node.folder.pipes / "shop" / "web").iterdir())
+    assert left == ["web-2.err", "web-2.out"]
+
+
 @pytest.mark.parametrize("goal", [Goal.RUN, Goal.STOP, None])
 async def test_what_was_started_but_never_written_down_is_adopted_or_ended(
     node: World, goal: Goal | None

@@ -256,19 +256,12 @@ class Actor:
         running = self.life.running
         if running is None:
             return
-        environment = {
-            **self.spec.inherited,
-            **self._house.links(self.instance.application, self.spec),
-            **self.spec.environment,
-        }
-        if running.port is not None:
-            environment["PORT"] = str(running.port)
+        check = self.spec.healthcheck
+        environment = self._probe_environment(running) if check.kind == "command" else {}
         address = self._house.driver.address(running, self._host)
         while True:
             try:
-                await probes.probe(
-                    self.spec.healthcheck, address, environment=environment, cwd=self.spec.working_dir
-                )
+                await probes.probe(check, address, environment=environment, cwd=self.spec.working_dir)
             except probes.Inconclusive:
                 continue
             except probes.Ill as error:
@@ -276,6 +269,14 @@ class Actor:
             else:
                 self.post(messages.ProbeOk(generation=generation))
             return
+
+    def _probe_environment(self, running: Running) -> dict[str, str]:
+        """What a health command sees: what the instance sees, but for the names that are its own."""
+        links = self._house.links(self.instance.application, self.spec)
+        environment = {**self.spec.inherited, **links}
+        port = str(running.port or "")
+        environment |= {name: text.replace("{port}", port) for name, text in self.spec.environment.items()}
+        return environment | ({"PORT": port} if port else {})
 
     async def _drain(self, order: messages.Drain) -> None:
         await self._house.routing.confirmed()

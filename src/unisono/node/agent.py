@@ -43,7 +43,7 @@ from unisono.node.listening import ListenWatch
 from unisono.node.logkeeper import LogKeeper
 from unisono.node.paths import StateFolder
 from unisono.node.pipes import Pipes
-from unisono.node.ports import Ports
+from unisono.node.ports import FIRST_PORT, LAST_PORT, Ports
 from unisono.node.reports import Reports
 from unisono.node.routing import GatewayControl, Routed, Routing
 from unisono.spec.model import ServiceSpec
@@ -91,7 +91,10 @@ class Agent:
         self.routing = Routing(gateway, public_address, tell=self._reports.tell)
         self._pipes = Pipes(folder)
         self._listen = ListenWatch()
-        self._driver: Driver = ProcessDriver(node_id, folder, Ports(), self._pipes)
+        # From anywhere in the range: two nodes that start on one machine would else reach for the same ports
+        # at the same time, and what was found free by both is used by one.
+        ports = Ports(start=self._rng.randint(FIRST_PORT, LAST_PORT))
+        self._driver: Driver = ProcessDriver(node_id, folder, ports, self._pipes)
         self._log_keeper = LogKeeper(
             folder, tell=lambda message: self._reports.tell("logger-restarted", message)
         )
@@ -172,6 +175,7 @@ class Agent:
         for key in statuses.keys() - self._instances.keys() - running.keys():
             self._reports.remove(status_key(*key))
         self._driver.clean()
+        self._pipes.keep_only(self._instances.keys() | running.keys())
         self.routing.open()
         self.ready.set()
         return revision

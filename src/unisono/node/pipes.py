@@ -15,6 +15,7 @@ import asyncio
 import fcntl
 import os
 import termios
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -98,6 +99,12 @@ class Pipes:
         with suppress(OSError):  # others are still in it
             folder.rmdir()
             folder.parent.rmdir()
+
+    def keep_only(self, instances: Collection[tuple[str, str, str]]) -> None:
+        """Remove the pipes of all others, given as (application, service, instance)."""
+        found = {path.with_suffix("").relative_to(self._root).parts for path in self._root.glob("*/*/*")}
+        for application, service, instance in found - set(instances):
+            self.remove(application, service, instance)
 
     def close(self) -> None:
         """Let go of the logger's pipe."""

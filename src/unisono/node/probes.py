@@ -54,7 +54,9 @@ async def probe(
     try:
         async with asyncio.timeout_at(deadline):
             if check.kind == "command":
-                await _command(check.command, environment, cwd)
+                port = environment.get("PORT", "")
+                command = tuple(part.replace("{port}", port) for part in check.command)
+                await _command(command, environment, cwd)
             elif address is None:
                 raise Ill(f"{what}: the instance has no port")
             elif check.kind == "http":

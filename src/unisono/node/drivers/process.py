@@ -90,7 +90,7 @@ class ProcessDriver:
         port = self._take_port(spec, job=instance.job)
         try:
             environment = self._environment(order, port)
-            argv = [part.replace("{port}", str(port)) for part in command]
+            argv = [_with_port(part, port) for part in command]
             argv[0] = _executable(argv[0], spec.working_dir, environment)
             group = Group()
             if spec.resources != Resources():
@@ -362,7 +362,7 @@ class ProcessDriver:
         An own variable may replace a link, so that a dependency can be pointed elsewhere.
         """
         instance, spec = order.instance, order.spec
-        own = {name: value.replace("{port}", str(port)) for name, value in spec.environment.items()}
+        own = {name: _with_port(value, port) for name, value in spec.environment.items()}
         marks = {
             "UNISONO_NODE": self._node_id,
             "UNISONO_STATE": str(self._folder.path),
@@ -377,6 +377,10 @@ class ProcessDriver:
         if port is not None:
             environment["PORT"] = str(port)
         return environment
+
+
+def _with_port(text: str, port: int | None) -> str:
+    return text.replace("{port}", "" if port is None else str(port))
 
 
 def _entering(group: Group, account: Mapping[str, Any], argv: list[str]) -> list[str]:
