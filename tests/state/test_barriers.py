@@ -65,6 +65,25 @@ async def test_who_waited_in_vain_is_not_counted(store: VirtualStore) -> None:
     assert store.leases() == set()
 
 
+async def test_who_gave_up_while_the_last_one_came_is_not_counted(store: VirtualStore) -> None:
+    """The last one saw it waiting, but opens too late; though its lease still lives, nobody passes."""
+
+    class SlowToRevoke(FaultyStore):
+        async def revoke(self, lease: int) -> None:
+            await asyncio.sleep(4)
+            await super().revoke(lease)
+
+    hasty = SlowToRevoke(store, random.Random(1), faults=0, delay=lambda _: 0)
+    slow = FaultyStore(store, random.Random(1), faults=0, delay=lambda _: 0.5)
+    # Seconds of the slow one: 1 lease, 2 place, 2.5 sees both, 3.5 opens.
+    last = asyncio.create_task(Barriers(slow, "shop", clock=now).wait("b", parties=2, wait=6))
+    with pytest.raises(NotAcquired):
+        await Barriers(hasty, "shop", clock=now).wait("b", parties=2, wait=3)
+
+    with pytest.raises(NotAcquired):
+        await last
+
+
 @pytest.mark.parametrize("seed", range(4))
 async def test_in_no_schedule_does_a_round_have_too_few(store: VirtualStore, seed: int) -> None:
     """Parties that fail, are cancelled, or give up: those told of a round are at most, and counted, three."""

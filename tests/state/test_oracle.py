@@ -57,7 +57,7 @@ async def saved_bound(store: VirtualStore) -> int:
 @settings(derandomize=True, database=None)
 @given(
     steps=st.lists(
-        st.tuples(st.integers(1, MAX_COUNT), st.integers(-HOUR, HOUR), st.booleans()), min_size=1, max_size=60
+        st.tuples(st.integers(0, MAX_COUNT), st.integers(-HOUR, HOUR), st.booleans()), min_size=1, max_size=60
     )
 )
 def test_trap_48_a_window_rises_and_stays_below_its_bound(steps: list[tuple[int, int, bool]]) -> None:
@@ -73,7 +73,7 @@ def test_trap_48_a_window_rises_and_stays_below_its_bound(steps: list[tuple[int,
             assert bound >= saved
             saved = bound
             window.extend(bound)
-        first = window.take(count, wall)
+        first = window.take(count, wall) if count else None
         if first is not None:
             assert last < first
             last = first + count - 1
@@ -162,6 +162,24 @@ async def test_trap_46_a_deposed_oracle_is_refused_at_saving_and_stops(store: Vi
 
             assert before < await new.take()
             assert bound == await saved_bound(store)
+
+
+async def test_trap_46_an_oracle_that_was_stopped_gives_none_when_it_goes_on(store: VirtualStore) -> None:
+    """Though it has room below its bound, and no timer could run yet: another may serve by now."""
+    pause = 0.0
+
+    async def serve() -> None:
+        nonlocal pause
+        async with Oracle.serve(
+            store, "shop", ttl=3.0, wall_ms=Wall(), clock=lambda: now() + pause
+        ) as oracle:
+            await oracle.take()
+            pause = 3.0
+            with pytest.raises(Fenced, match="serves no more"):
+                await oracle.take()
+
+    with pytest.raises(Lost):
+        await serve()
 
 
 async def test_trap_46_a_late_save_never_lowers_the_bound(store: VirtualStore) -> None:
