@@ -43,10 +43,14 @@ mod python {
     #[pymethods]
     impl Load {
         #[new]
-        #[pyo3(signature = (
-            url, *, connections = 16, rate = None, duration = None, method = "GET", body = Vec::new(),
-            headers = Vec::new(), timeout = 30.0, series = false, seed = 1
-        ))]
+        #[pyo3(
+            signature = (
+                url, *, connections = 16, rate = None, duration = None, method = "GET", body = Vec::new(),
+                headers = Vec::new(), timeout = 30.0, series = false, seed = 1
+            ),
+            text_signature = "(url, *, connections=16, rate=None, duration=None, method='GET', body=b'', headers=(), \
+                              timeout=30.0, series=False, seed=1)"
+        )]
         #[expect(clippy::too_many_arguments, reason = "each is a keyword of its own in Python")]
         fn new(
             url: &str,

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self, final
 
+__all__ = ["Load", "__version__", "run_gateway"]
+
 __version__: str
 
 def run_gateway(control_socket: str, table_path: str) -> None:
@@ -56,7 +58,7 @@ class Load:
         duration: float | None = None,
         method: str = "GET",
         body: bytes = b"",
-        headers: Sequence[tuple[str, str]] = ...,
+        headers: Sequence[tuple[str, str]] = (),
         timeout: float = 30.0,
         series: bool = False,
         seed: int = 1,
@@ -68,7 +70,7 @@ class Load:
         """Stops the load and waits for the answers that are due."""
 
     def run(self) -> str:
-        """Puts the load on for its duration, which it needs, and returns the report, as :meth:`report` does."""
+        """Puts the load on for its duration, which it needs; returns the report as :meth:`report` does."""
 
     def report(self) -> str:
         """
