@@ -62,7 +62,7 @@ class PrivateNode:
     def __exit__(self, *_: object) -> None:
         pids = [instance["pid"] for instance in self._instances() if instance["pid"]]
         gateway = self._gateway_pid()
-        with suppress(subprocess.SubprocessError):
+        with suppress(RuntimeError, subprocess.SubprocessError):  # it may be down already
             self.cli("down", "-p", APPLICATION)
         if self._process is not None:
             self._process.terminate()

@@ -43,13 +43,14 @@ def test_the_first_application_runs_as_the_page_says(tmp_path: Path) -> None:
 
     def run(command: str) -> str:
         command = command.replace("localhost:8080", address).replace("logs -f", "logs")
+        command = command.replace("unisono apply", "unisono apply --yes")  # there is no terminal to ask
         if answers:
             command = command.replace(PID_IN_PAGE, str(answers[0]["pid"]))
         done = subprocess.run(
             ["bash", "-c", CURL + command],
             cwd=tmp_path,
             env=environment,
-            input="y\n",  # to what `unisono apply` asks
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=COMMAND_TIMEOUT,

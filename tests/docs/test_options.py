@@ -1,4 +1,4 @@
-"""Every command, option and key of the file is documented."""
+"""Every command and option is documented. Keys of the file are tests/spec/test_schema.py's."""
 
 from __future__ import annotations
 
