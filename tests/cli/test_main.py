@@ -1,0 +1,111 @@
+"""The command line as a whole: help, version, configuration, what it imports."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from tests.docs.pages import ROOT
+from unisono import __version__
+from unisono.cli.exits import MEANINGS
+
+COMMANDS = [
+    "up",
+    "down",
+    "apply",
+    "ps",
+    "logs",
+    "scale",
+    "restart",
+    "rollout",
+    "events",
+    "config",
+    "node",
+    "demo",
+    "version",
+]
+
+
+def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "unisono", *arguments], cwd=cwd, capture_output=True, text=True, check=False
+    )
+
+
+def test_version() -> None:
+    """The version, for people and for programs."""
+    assert run("version").stdout == f"unisono {__version__}\n"
+    assert json.loads(run("version", "--json").stdout) == {"version": __version__}
+
+
+@pytest.mark.parametrize(
+    "command", [(), *((name,) for name in COMMANDS), ("rollout", "undo"), ("node", "stop")]
+)
+def test_help(command: tuple[str, ...]) -> None:
+    """Every command has help, and those that do something an example."""
+    done = run(*command, "--help")
+
+    assert done.returncode == 0
+    assert "Usage: unisono" in done.stdout
+    assert not command or command == ("rollout",) or "Example" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "unwanted"),
+    [
+        (
+            "unisono.cli.main",
+            "fastapi uvicorn starlette yaml rich sqlite3 asyncio unisono.api unisono.spec.load",
+        ),
+        ("unisono.client", "http.client pydantic asyncio typer unisono.spec unisono.store"),
+        ("unisono.client.node", "pydantic asyncio typer unisono.spec unisono.store"),
+    ],
+)
+def test_imports_stay_small(module: str, unwanted: str) -> None:
+    """A command that only talks to the node does not load what a node consists of."""
+    code = f"import sys, {module}; print([name for name in {unwanted.split()!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "[]\n"
+
+
+def test_config_round_trip(tmp_path: Path) -> None:
+    """What `config` prints is a file that means the same."""
+    (tmp_path / "unisono.yaml").write_text(
+        "services:\n  web: {command: [sleep, '1'], environment: {PRICE: $$5}, scale: 2}\n"
+    )
+    first = run("config", cwd=tmp_path)
+    (tmp_path / "unisono.yaml").write_text(first.stdout)
+    second = run("config", cwd=tmp_path)
+
+    assert first.returncode == 0, first.stderr
+    assert second.stdout == first.stdout
+    assert json.loads(run("config", "--json", cwd=tmp_path).stdout)["services"]["web"]["command"]
+    assert run("config", "--services", cwd=tmp_path).stdout == "web\n"
+
+
+def test_schema() -> None:
+    """`config --schema` needs no file and prints a valid JSON Schema."""
+    jsonschema.Draft202012Validator.check_schema(json.loads(run("config", "--schema").stdout))
+
+
+def test_options_before_or_after_the_command(tmp_path: Path) -> None:
+    """An option that is common to all commands may stand on either side."""
+    (tmp_path / "other.yaml").write_text("services:\n  web: {command: [sleep, '1']}\n")
+
+    assert run("-f", "other.yaml", "config", "--services", cwd=tmp_path).stdout == "web\n"
+    assert run("config", "-f", "other.yaml", "--services", cwd=tmp_path).stdout == "web\n"
+
+
+def test_exit_codes_are_documented() -> None:
+    """The page has a row for each code, with the words of the code."""
+    page = (ROOT / "docs/reference/exit-codes.md").read_text()
+    rows = dict(re.findall(r"^\| (\d+) \| ([^|]+) \|", page, re.MULTILINE))
+
+    assert rows == {str(int(code)): meaning for code, meaning in MEANINGS.items()}
