@@ -19,7 +19,7 @@ from unisono.state.quotas import Quotas
 from unisono.state.tokens import Tokens
 from unisono.store.sqlite import SqliteStore
 
-TTL = 0.5  # seconds
+TTL = 1.5  # seconds; the next life waits so long, and on a busy machine this one must renew in it
 
 
 async def main(path: Path) -> None:
@@ -32,7 +32,8 @@ async def main(path: Path) -> None:
         quotas.hold("q", 10, ttl=TTL) as grant,
         Oracle.serve(store, "shop", ttl=TTL) as oracle,
     ):
-        # Of a life before this one nothing is held any more: else this would not stand here.
+        # The leases of the life before began anew when the store was opened, and ended together. What is
+        # written after the lock was had comes after the ends of all of them.
         count = (await kv.get("count")).entry
         say({"token": held.token, "grant": grant.token, "count": int(count.value) if count else 0})
         number = int(count.value) if count else 0

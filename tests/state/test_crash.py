@@ -14,7 +14,7 @@ from typing import Any
 import unisono
 
 CHILD = Path(__file__).with_name("child.py")
-LIVES = 5
+LIVES = 4
 
 
 def live(path: Path, lines: int) -> list[dict[str, Any]]:
@@ -36,7 +36,7 @@ def live(path: Path, lines: int) -> list[dict[str, Any]]:
 
 def test_what_a_killed_process_held_goes_to_the_next(tmp_path: Path) -> None:
     """
-    Killed at a random moment, five times: the next one gets lock and quota when the leases have ended,
+    Killed at a random moment, four times: the next one gets lock and quota when the leases have ended,
     with higher tokens; no write that was told is gone or done twice, and timestamps go on rising.
     """
     chance = random.Random(1)
@@ -49,7 +49,7 @@ def test_what_a_killed_process_held_goes_to_the_next(tmp_path: Path) -> None:
         assert first["count"] in (wrote, wrote + 1)  # the last write may not have been told
         assert [line["wrote"] for line in rest] == [first["count"] + n for n in range(1, len(rest) + 1)]
         timestamps += [line["timestamp"] for line in rest]
-        wrote = rest[-1]["wrote"]
+        wrote = first["count"] + len(rest)
 
     assert tokens == sorted(set(tokens))
     assert grants == sorted(set(grants))
