@@ -135,7 +135,7 @@ class GatewayProcess:
         return True
 
     def _spawn(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "unisono.gateway", str(self._socket), str(self._table)]
+        command = [sys.executable, "-P", "-m", "unisono.gateway", str(self._socket), str(self._table)]
         with self._open_log() as log:
             return subprocess.Popen(
                 command,
