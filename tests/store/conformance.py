@@ -673,6 +673,18 @@ class Conformance:
 
         assert keys((await store.scan("")).entries) == ["c"]
 
+    async def test_revoking_what_is_just_ending_waits_for_it(self, store: Store) -> None:
+        """A second revoke() returns no earlier than the keys are gone."""
+        lease = await store.grant(60.0)
+        await write(store, put("k", lease=lease))
+        first = asyncio.create_task(store.revoke(lease))
+        await asyncio.sleep(0)
+
+        await store.revoke(lease)
+
+        assert await store.get("k") is None
+        await first
+
     async def test_a_put_queued_behind_a_revoke_is_refused(self, store: Store) -> None:
         """Sent right after revoke(), a put with that lease does not outlive it."""
         lease = await store.grant(60.0)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.store.conformance import Conformance, keys, put, take, write
+from tests.store.conformance import LIMIT, Conformance, keys, put, take, write
 from unisono.store.base import Batch, Broken, Compacted, Delete
 from unisono.store.sqlite import SqliteStore
 
@@ -49,8 +49,9 @@ class SqliteHarness:
 
 
 async def collect(watch: AsyncIterator[Batch], revisions: list[int]) -> None:
-    async for batch in watch:
-        revisions.append(batch.revision)
+    async with asyncio.timeout(LIMIT):
+        async for batch in watch:
+            revisions.append(batch.revision)
 
 
 @pytest.fixture
@@ -227,6 +228,36 @@ class TestRetention:
         await asyncio.gather(take(watch, 1), write(harness.store, put("other")))
 
         assert watch._feed.live
+
+    @pytest.mark.parametrize("ahead", [True, False])
+    @pytest.mark.parametrize("lead", range(7))
+    async def test_compaction_in_the_middle_of_a_scan(
+        self, harness: SqliteHarness, lead: int, ahead: bool
+    ) -> None:
+        """A scan of the past that is overtaken by compaction, at whatever point, is right or Compacted."""
+        store = harness.store
+        big = [f"big/{n}" for n in range(7)]
+        then = await store.scan("", revision=await write(store, *(put(key, b"x" * 1_000_000) for key in big)))
+        for _ in range(3):
+            await write(store, *(put(f"k/{n}") for n in range(1000)))
+        await write(
+            store, *(Delete(key=key) for key in reversed(big))
+        )  # deleted last first, read first first
+        for _ in range(3):
+            newest = await write(store, *(put(f"k/{n}") for n in range(1000)))
+
+        async def compact() -> None:
+            for _ in range(lead):
+                await write(store, put("tick"))  # so many batches later
+            await store.compact(newest)
+
+        compacting = asyncio.create_task(compact()) if ahead else None
+        scanning = asyncio.create_task(store.scan("", revision=then.revision))
+        compacting = compacting or asyncio.create_task(compact())
+        found, _ = await asyncio.gather(scanning, compacting, return_exceptions=True)
+
+        assert found == then or isinstance(found, Compacted)
+        assert await write(store, put("after")) > newest
 
     async def test_the_past_in_many_pages(self, harness: SqliteHarness) -> None:
         """More history than one page holds, revisions larger than a page among it, is read whole."""

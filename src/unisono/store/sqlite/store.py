@@ -262,10 +262,10 @@ class SqliteStore:
         replaced: dict[str, int | None] = {}
         after = revision
         while after < newest:
-            self._check_kept(revision)
             work = partial(File.replaced, prefix=prefix, after=after, newest=newest)
             page, after = await self._submit(_as_is, work=work)
             replaced = page | replaced
+        self._check_kept(revision)  # what was read while it was being deleted does not count
         for key in replaced:
             entries.pop(key, None)
         rows = [row for row in replaced.values() if row is not None]
@@ -274,7 +274,6 @@ class SqliteStore:
             found = await self._submit(_as_is, work=partial(File.entries, rows=rows))
             entries.update((entry.key, entry) for entry in found)
             rows = rows[len(found) :]
-        self._check_kept(revision)
         return Snapshot(revision=revision, entries=tuple(entries[key] for key in sorted(entries)))
 
     def _end_lease(self, lease: int) -> asyncio.Future[Any]:
