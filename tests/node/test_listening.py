@@ -101,3 +101,20 @@ async def test_the_ports_of_processes_are_told() -> None:
 
         assert server.getsockname()[1] in watch.ports_of([os.getpid()])
     await watch.close()
+
+
+async def test_a_listener_of_another_program_is_told_from_ones_own() -> None:
+    """Requests for an instance must not go to whoever took its port first."""
+    watch = ListenWatch()
+    with bound("127.0.0.1") as server:
+        server.listen()
+        port = server.getsockname()[1]
+        other = await asyncio.create_subprocess_exec("sleep", "60")
+
+        mine = watch.is_theirs(port, [os.getpid()])
+        others = watch.is_theirs(port, [other.pid])
+
+        other.kill()
+        await other.wait()
+    await watch.close()
+    assert (mine, others) == (True, False)

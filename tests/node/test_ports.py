@@ -47,3 +47,18 @@ def test_a_fixed_port_in_use_is_refused_with_a_remedy() -> None:
 
         with pytest.raises(NoPort, match="port 31998 is in use; stop what listens there"):
             Ports().take_fixed(31998)
+
+
+def test_a_port_given_by_one_node_is_not_given_by_another() -> None:
+    """Also before anyone listens there: an instance takes its time to start."""
+    ours, theirs = Ports(first=31985, last=31986), Ports(first=31985, last=31986)
+
+    assert (ours.take(), theirs.take()) == (31985, 31986)
+
+
+def test_a_port_that_was_given_back_is_free_for_other_nodes() -> None:
+    """The reservation goes with it."""
+    ours, theirs = Ports(first=31984, last=31984), Ports(first=31984, last=31984)
+    ours.give_back(ours.take())
+
+    assert theirs.take() == 31984

@@ -32,6 +32,7 @@ _log = logging.getLogger(__name__)
 
 _LOOPBACK = "127.0.0.1"
 _ELSEWHERE_SECONDS = 3.0  # after which one that does not listen is asked where it listens instead
+_FOREIGN_SECONDS = 0.05  # between two looks whether another program has left the port
 _WORDS_SECONDS_MAX = 0.5  # longest wait for the log process to have read an instance's last words
 _WORDS_LOOK_SECONDS = 0.02
 _WORDS_CHARACTERS_MAX = 500
@@ -235,10 +236,15 @@ class Actor:
         )
 
     async def _await_listening(self, generation: int) -> None:
-        port = self.life.running.port if self.life.running else None
-        if port is None:
+        running = self.life.running
+        if running is None or running.port is None:
             return
-        self._host = await self._house.listen.listening(port)
+        listen = self._house.listen
+        self._host = await listen.listening(running.port)
+        # A program that took the port before the instance bound it would get the instance's requests.
+        while not listen.is_theirs(running.port, processes.family(running.pid)):
+            await asyncio.sleep(_FOREIGN_SECONDS)
+            self._host = await listen.listening(running.port)
         self.post(messages.Listening(generation=generation))
 
     async def _look_elsewhere(self, generation: int) -> None:

@@ -155,6 +155,20 @@ class ListenWatch:
             return []
         return sorted({listener.port for listener in everything if listener.inode in inodes})
 
+    def is_theirs(self, port: int, pids: Iterable[int]) -> bool:
+        """
+        Whether one of these processes listens on the port, and not some other program.
+
+        True also where the machine does not let us tell, as for processes of another user.
+        """
+        if self._table is None:
+            return True
+        try:
+            listeners = {listener.inode for listener in self._table.listeners((port,))}
+            return any(listeners & _socket_inodes(pid, strict=True) for pid in pids)
+        except (NetlinkRefused, PermissionError):
+            return True
+
     async def close(self) -> None:
         """Stop looking; who still waits is cancelled."""
         if self._task is not None:
@@ -234,13 +248,15 @@ def _v6_only(data: bytes, at: int, end: int) -> bool:
     return False
 
 
-def _socket_inodes(pid: int) -> set[int]:
+def _socket_inodes(pid: int, *, strict: bool = False) -> set[int]:
+    """The sockets of a process; with ``strict`` a PermissionError where they are not ours to look at."""
     inodes: set[int] = set()
     try:
         for entry in os.scandir(f"/proc/{pid}/fd"):
             target = os.readlink(entry.path)
             if target.startswith("socket:["):
                 inodes.add(int(target[8:-1]))
-    except OSError:
-        pass  # it ended, or is not ours to look at
+    except OSError as error:  # it ended, or is not ours to look at
+        if strict and isinstance(error, PermissionError):
+            raise
     return inodes

@@ -1,5 +1,10 @@
 """
-Ports for instances: given out from one range, and found free by binding.
+Ports for instances: given out from one range, reserved on the machine, and found free by binding.
+
+Binding alone does not do: between being given a port and listening there an instance starts, which takes
+seconds, and another node of this machine would find the port free meanwhile. So a port is reserved by a
+name in the abstract namespace of Unix sockets: like ports it belongs to the network namespace, one process
+has it at a time, and the kernel takes it back when that process ends (unix(7)).
 
 Who listens on a port in the end is :mod:`unisono.node.listening`.
 """
@@ -28,7 +33,7 @@ class Ports:
         self._first = first
         self._count = last - first + 1
         self._next = (start or first) - first
-        self._taken: set[int] = set()
+        self._taken: dict[int, socket.socket | None] = {}  # with what reserves it
 
     def take(self) -> int:
         """
@@ -40,9 +45,15 @@ class Ports:
         for _ in range(self._count):
             port = self._first + self._next % self._count
             self._next += 1
-            if port not in self._taken and is_free(port):
-                self._taken.add(port)
+            if port in self._taken:
+                continue
+            reservation = _reserve(port)
+            if reservation is None:
+                continue
+            if is_free(port):
+                self._taken[port] = reservation
                 return port
+            reservation.close()
         last = self._first + self._count - 1
         raise NoPort(f"no free port left between {self._first} and {last}")
 
@@ -53,17 +64,34 @@ class Ports:
         Raises:
             NoPort: Someone uses it.
         """
-        if port in self._taken or not is_free(port, reuse=True):
+        reservation = None if port in self._taken else _reserve(port)
+        if reservation is None or not is_free(port, reuse=True):
+            if reservation is not None:
+                reservation.close()
             raise NoPort(f"port {port} is in use; stop what listens there, or leave the port to unisono")
-        self._taken.add(port)
+        self._taken[port] = reservation
 
     def keep(self, port: int) -> None:
         """Count a port as taken: an instance that was found running has it."""
-        self._taken.add(port)
+        if port not in self._taken:
+            self._taken[port] = _reserve(port)
 
     def give_back(self, port: int) -> None:
         """Let others have it; giving back twice is no error."""
-        self._taken.discard(port)
+        reservation = self._taken.pop(port, None)
+        if reservation is not None:
+            reservation.close()
+
+
+def _reserve(port: int) -> socket.socket | None:
+    """Reserve a port on this machine until the socket is closed; ``None`` if another node has it."""
+    reservation = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        reservation.bind(f"\0unisono-port-{port}")
+    except OSError:
+        reservation.close()
+        return None
+    return reservation
 
 
 def is_free(port: int, *, reuse: bool = False) -> bool:
