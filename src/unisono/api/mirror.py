@@ -15,7 +15,7 @@ from unisono.control.records import LEADER_KEY
 from unisono.control.snapshot import Snapshot
 from unisono.store.base import Compacted, Store
 
-_MERGE = 0.05  # seconds: changes closer together than this are shown as one
+_MERGE = 0.1  # seconds: changes closer together than this are shown as one
 
 
 class Mirror:

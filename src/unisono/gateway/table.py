@@ -3,13 +3,13 @@ The routing table: all that the gateway needs to know, as plain data.
 
 The node makes it (from the store and from what it sees of its instances) and the gateway follows it.
 A table is whole, never a difference, and bears a version that only rises; the gateway refuses an older
-one. The engine reads the same shape (``engine/src/proxy/table.rs``); JSON is its form on the wire and
+one. The engine reads the same shape (``engine/src/control/table.rs``); JSON is its form on the wire and
 on the gateway's disk.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -62,7 +62,15 @@ class Table:
     services: dict[str, Backend] | None = None  # by "application/service"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data, as the engine reads it."""
-        data = asdict(self)
-        data["services"] = data["services"] or {}
-        return data
+        """Plain data, as the engine reads it; by hand, as asdict() takes ten times as long."""
+        return {
+            "version": self.version,
+            "listeners": [
+                {"address": listener.address, "rules": [dict(vars(rule)) for rule in listener.rules]}
+                for listener in self.listeners
+            ],
+            "services": {
+                name: {**vars(backend), "targets": [dict(vars(target)) for target in backend.targets]}
+                for name, backend in (self.services or {}).items()
+            },
+        }
