@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from unisono.spec.load import load
 
 from tests.docs.pages import ROOT, Block, blocks, pages
+from unisono.spec.load import load
 
 SHOWN = [block for page in pages() for block in blocks(page) if block.info == "yaml file"]
 
