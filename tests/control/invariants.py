@@ -88,7 +88,8 @@ def check_converged(snapshot: Snapshot) -> None:
             assert service.rollout.reason, _tell(view)
             continue
         assert not is_active(service.rollout), _tell(view)
-        assert len(view.running) == _replicas(view, service.revision), _tell(view)
+        if behaviour != "sick":  # which is replaced for ever, and may be between two just now
+            assert len(view.running) == _replicas(view, service.revision), _tell(view)
         assert all(m.instance.revision == service.revision for m in view.running), _tell(view)
         if behaviour in ("good", "late", "once"):
             assert all(m.phase in READY for m in view.running), _tell(view)

@@ -33,6 +33,7 @@ from unisono.control.records import (
 from unisono.control.snapshot import Snapshot
 from unisono.control.writing import parts
 from unisono.store.base import Delete, MaybeDone, NotDone, Outcome, Put
+from unisono.store.base import Snapshot as Stored
 from unisono.store.sqlite import SqliteStore
 
 LIMIT = 60.0  # seconds; generous, only to end a test that hangs
@@ -227,17 +228,24 @@ async def test_survives_a_failure_of_the_store(store: SqliteStore) -> None:
 async def test_notices_a_lead_lost_while_the_store_was_away(store: SqliteStore) -> None:
     """Reading anew after a failure, a controller that no longer leads stands for election again."""
     taken = asyncio.Event()
+    tried: list[str] = []
 
     class Away:
-        """A store that refuses the first instance, and has another leader when it is back."""
+        """A store that refuses the first instance, and has another leader when it is read again."""
 
         def __getattr__(self, name: str) -> Any:
             return getattr(store, name)
 
-        async def transact(self, **arguments: Any) -> Outcome:
-            if any(o.key.startswith("instance/") for o in arguments["success"]) and not taken.is_set():
-                taken.set()
+        async def scan(self, prefix: str) -> Stored:
+            if tried and not taken.is_set():
                 await _depose(store)
+                taken.set()
+            return await store.scan(prefix)
+
+        async def transact(self, **arguments: Any) -> Outcome:
+            instances = [o.key for o in arguments["success"] if o.key.startswith("instance/")]
+            tried.extend(instances)
+            if instances and not taken.is_set():
                 raise NotDone("away")
             return await store.transact(**arguments)
 
@@ -245,6 +253,8 @@ async def test_notices_a_lead_lost_while_the_store_was_away(store: SqliteStore) 
     async with running(Away()):
         await commands.apply(store, application(spec()), allocate_port=lowest)
         await asyncio.wait_for(taken.wait(), LIMIT)
+        await asyncio.sleep(0.5)
+        tried_meanwhile = list(tried)
         await store.transact(success=(Delete(key=LEADER_KEY),))
 
         snapshot = await until(store, lambda s: ready(s, 1))
@@ -253,6 +263,7 @@ async def test_notices_a_lead_lost_while_the_store_was_away(store: SqliteStore) 
     events = [decode(Happening, e.value) for e in (await store.scan("event/")).entries]
     assert len(snapshot.services[APP, "web"].instances) == 1
     assert [e.kind for e in events].count("leader-elected") == 2
+    assert len(tried_meanwhile) == 1
 
 
 async def test_a_damaged_record_ends_it(store: SqliteStore) -> None:

@@ -59,7 +59,7 @@ def worst_first(
     members: Iterable[Member], *, stable: int | None, in_flight: Mapping[str, int]
 ) -> list[Member]:
     """
-    Those to stop first at the head: not ready, then of an unproven revision, idle, youngest.
+    Those to stop first at the head: not ready, idle, of an unproven revision, youngest.
 
     A gateway that says nothing of an instance counts as no requests in work.
     """
@@ -67,8 +67,8 @@ def worst_first(
         members,
         key=lambda m: (
             _RANK[m.phase],
-            m.instance.revision == stable,
             in_flight.get(m.id, 0),
+            m.instance.revision == stable,
             -m.instance.created_at,
             m.id,
         ),
