@@ -2,8 +2,8 @@
 Claim: ``kill -9`` of the node under load fails no request and touches no instance; a new one adopts in 1 s.
 
 Adopted means that the new node's API names every instance as ready, with the process it had. The clock starts
-before the new node's process does, so the figure contains the start of a Python program; the load is one that leaves
-the machine room for that.
+before the new node's process does, so the figure contains the start of a Python program. The load is one that
+leaves the machine room for that.
 """
 
 from __future__ import annotations
