@@ -1,13 +1,23 @@
 """
 The order in which the suite runs: what is quick and starts nothing first, whole nodes last.
 
+Property tests draw the same examples each time in continuous integration, so that a change is judged by what
+it changed; at a desk they draw new ones.
+
 System tests form one group, so that pytest-xdist runs them one after the other on one of its workers: two
 nodes side by side would take each other's processor time, and a failure would be hard to read.
 """
 
 from __future__ import annotations
 
+import os
+
 import pytest
+from hypothesis import settings
+
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups

@@ -231,6 +231,28 @@ async def test_a_service_on_its_way_out_can_come_back(store: SqliteStore) -> Non
     assert not (await state(store)).applications[APP].removing
 
 
+async def test_a_release_that_was_swept_up_with_its_service_runs_again(store: SqliteStore) -> None:
+    """A service that comes back while it releases begins another rollout: its job may be gone."""
+    asked = application(spec(update={"release_command": ("migrate",)}))
+    await apply(store, asked)
+    await commands.remove(store, APP)
+
+    await apply(store, asked)
+
+    rollout = rollout_of(await service_of(store))
+    assert (rollout.phase, rollout.serial) == (RolloutPhase.RELEASING, 2)
+
+
+async def test_a_release_command_that_is_taken_out_is_not_waited_for(store: SqliteStore) -> None:
+    """The instances are what they were, so the digest is; the rollout is another one."""
+    await apply(store, application(spec(update={"release_command": ("migrate",)})))
+
+    await apply(store, application(spec()))
+
+    rollout = rollout_of(await service_of(store))
+    assert (rollout.phase, rollout.serial) == (RolloutPhase.ROLLING, 2)
+
+
 async def test_a_plain_number_in_the_file_is_the_number(store: SqliteStore) -> None:
     """Without a range, applying sets the number back to the file's; within a range it is left alone."""
     await apply(store, application(spec("plain"), spec("range", max_replicas=5)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -196,9 +197,12 @@ def site(tmp_path: Path) -> Iterator[Site]:
             psutil.wait_procs(left, timeout=2.0)
 
 
+_ports = itertools.count(12_000 + os.getpid() % 4_000)
+
+
 def free_port() -> int:
-    """A port that nobody has, outside of the range from which the kernel gives ports to clients."""
-    for port in range(12_000 + os.getpid() % 4_000, 20_000):
+    """Another port that nobody has, outside of the range from which the kernel gives ports to clients."""
+    for port in itertools.takewhile(lambda port: port < 20_000, _ports):
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port

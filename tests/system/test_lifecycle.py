@@ -327,7 +327,7 @@ def test_foreground_node(site: Site) -> None:
 
 def test_tcp_api_asks_for_the_token(site: Site) -> None:
     """On TCP the API lets in who knows the token, which was in no one's arguments."""
-    port = free_port() + 1
+    port = free_port()
     site.start("node", "--api", f"127.0.0.1:{port}", UNISONO_API_TOKEN="s3cret")
     site.wait_for_node()
     with pytest.raises(Refused) as refused:

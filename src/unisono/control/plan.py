@@ -168,11 +168,10 @@ def _update(
     replicas = _replicas_after(service, wanted)
     changed = replace(service, replicas=replicas, removing=False)
     differences = tuple(_differences(service, changed, current.spec if current else None, wanted))
-    is_paused = service.rollout is not None and service.rollout.phase is RolloutPhase.PAUSED
     if current is not None and current.digest == wanted.revision_hash():
         revision = replace(current, spec=wanted)
         kind = ChangeKind.UPDATE if differences else ChangeKind.UNCHANGED
-        if is_paused:
+        if _begins_anew(service, current.spec, wanted):
             kind = ChangeKind.ROLL
             changed = started(changed, service.revision, wanted, now)
     else:
@@ -187,6 +186,16 @@ def _update(
         replicas=replicas,
     )
     return change, changed, revision
+
+
+def _begins_anew(service: Service, old: ServiceSpec, wanted: ServiceSpec) -> bool:
+    """Whether the rollout to a revision that has not changed can't just go on."""
+    if service.rollout is None:
+        return False
+    if service.rollout.phase is RolloutPhase.RELEASING:
+        # Its job may have been swept up with the service, or runs what is no longer wanted.
+        return service.removing or old.update.release_command != wanted.update.release_command
+    return service.rollout.phase is RolloutPhase.PAUSED
 
 
 def started(service: Service, target: int, wanted: ServiceSpec, now: Now) -> Service:
