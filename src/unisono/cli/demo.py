@@ -207,15 +207,20 @@ def kill_one(stage: Stage, service: str) -> float:
 
 def kill_node(stage: Stage, outcome: Outcome) -> None:
     """Kill the node, let the shop run without one for a moment, and have a new one adopt it."""
-    before = {one["id"]: one["pid"] for one in stage.client.instances(APPLICATION)}
+    before = processes(stage)
     pid = stage.client.node()["pid"]
     output.say(f"$ kill -9 {pid}  # the node")
     os.kill(pid, signal.SIGKILL)
     time.sleep(1.0)
     stage.unisono("up", "-d", revision=2)
-    after = {one["id"]: one["pid"] for one in stage.client.instances(APPLICATION)}
+    after = processes(stage)
     if before != after:
         outcome.problems.append(f"the new node did not adopt every instance: {before} became {after}")
+
+
+def processes(stage: Stage) -> dict[str, int | None]:
+    """The process of each instance that gets requests; those on their way out are left out."""
+    return {one["id"]: one["pid"] for one in stage.client.instances(APPLICATION) if is_ready(one)}
 
 
 @contextmanager
