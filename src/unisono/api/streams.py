@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from starlette.responses import StreamingResponse
 
@@ -112,7 +112,7 @@ async def _alive(source: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
                 await _cancelled([step])
 
 
-async def _cancelled(futures: Sequence[asyncio.Future[T] | asyncio.Future[bool]]) -> None:
+async def _cancelled(futures: Sequence[asyncio.Future[Any]]) -> None:
     """Cancel these and wait until they have ended, however they do."""
     for future in futures:
         future.cancel()
