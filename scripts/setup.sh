@@ -91,7 +91,7 @@ wanted_rust() { sed -n 's/^rust-version = "\(.*\)"/\1/p' engine/Cargo.toml; }
 
 at_least() { [[ $(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1) == "$1" ]]; } # MINIMUM FOUND
 
-found_rust() { rustc --version 2>/dev/null | cut -d ' ' -f 2; }
+found_rust() { (rustc --version 2>/dev/null || echo '- none') | cut -d ' ' -f 2; }
 
 rust_is_new_enough() { command -v cargo >/dev/null && at_least "$(wanted_rust)" "$(found_rust)"; }
 
@@ -115,7 +115,7 @@ install_rust() {
 ensure_rust() {
   rust_is_new_enough || install_rust
   hash -r
-  rust_is_new_enough || fail "Rust $(wanted_rust) or newer is missing (found: $(found_rust || true)):" \
+  rust_is_new_enough || fail "Rust $(wanted_rust) or newer is missing (found: $(found_rust)):" \
     "install it with rustup, see https://rustup.rs"
 }
 
