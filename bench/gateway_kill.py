@@ -11,8 +11,8 @@ import time
 from bench.harness import Finding, PrivateNode, quantile, report, wait_until
 
 INSTANCES = 4
-KILLS = 10
-PAUSE_SECONDS = 3.0
+KILLS = 20
+PAUSE_SECONDS = 1.0
 
 
 def main() -> int:

@@ -2,8 +2,7 @@
 Claim: ``kill -9`` of the node under load fails no request and touches no instance; a new one adopts in 1 s.
 
 Adopted means that the new node's API names every instance as ready, with the process it had. The clock starts
-before the new node's process does, so the figure contains the start of a Python program. The load is one that
-leaves the machine room for that.
+before the new node's process does, so the figure contains the start of a Python program.
 """
 
 from __future__ import annotations
@@ -12,14 +11,12 @@ import sys
 import time
 from contextlib import suppress
 
-from bench.harness import Finding, PrivateNode, quantile, report, seen_by, wait_until
-from unisono._engine import Load
+from bench.harness import Finding, PrivateNode, full_load, quantile, report, seen_by, wait_until
 from unisono.client import NodeError
 
 INSTANCES = 8
 KILLS = 5
 ALONE_SECONDS = 2.0
-RATE = 2000.0  # requests per second
 
 
 def main() -> int:
@@ -28,7 +25,7 @@ def main() -> int:
     lost = 0
     with PrivateNode() as node:
         node.up(INSTANCES)
-        with Load(node.url, rate=RATE) as load:
+        with full_load(node.url) as load:
             for _ in range(KILLS):
                 before = node.pids()
                 node.kill()
