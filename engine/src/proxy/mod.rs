@@ -2,9 +2,12 @@
 //! a place, a connection to the instance carries the request, and the answer streams back. Everything runs on
 //! one thread, so that there is no lock on the way and one queue per service is exact.
 
+pub mod admit;
+pub mod attempt;
 pub mod backend;
 pub mod body;
 pub mod connection;
+pub mod deliver;
 pub mod exits;
 pub mod forward;
 pub mod gateway;
@@ -12,6 +15,7 @@ pub mod head;
 pub mod headers;
 pub mod interim;
 pub mod listen;
+pub mod outbound;
 pub mod problem;
 pub mod route;
 pub mod tunnel;

@@ -1,0 +1,85 @@
+//! What is asked of a request before it gets near an instance: one host, a route, a body of bounded size.
+
+use std::rc::Rc;
+
+use http::header::{self, HeaderValue};
+use http::request::Parts;
+use http::{Method, Version};
+
+use super::backend::Backend;
+use super::connection::ClientState;
+use super::head::Framing;
+use super::problem::{Problem, Reason};
+use super::route::without_port;
+
+/// Largest request body that is let through.
+pub const BODY_MAX: u64 = 1 << 30;
+
+/// A request that may go on.
+pub struct Admitted {
+    /// The one host that it names.
+    pub host: HeaderValue,
+    /// Where it goes.
+    pub backend: Rc<Backend>,
+}
+
+/// Looks at a request's head.
+///
+/// # Errors
+/// What the client is told instead of an instance's answer.
+pub fn admit(client: &ClientState, parts: &Parts, framing: Framing) -> Result<Admitted, Problem> {
+    if let Some(fault) = client.begin(framing) {
+        return Err(Problem::of(Reason::BadRequest, format!("The request is ambiguous: {fault}.")));
+    }
+    if parts.method == Method::CONNECT {
+        return Err(Problem::of(Reason::NoMethod, "CONNECT asks for a tunnel; the gateway makes none."));
+    }
+    let host = host_of(client, parts)?;
+    let backend = route(client, &host, parts.uri.path())?;
+    if let Framing::Length(length) = framing
+        && length > BODY_MAX
+    {
+        let detail = format!("The body has {length} bytes; at most {BODY_MAX} are let through.");
+        return Err(Problem::of(Reason::BodyTooLarge, detail).at(&backend.name));
+    }
+    Ok(Admitted { host, backend })
+}
+
+/// The one host that the request names.
+fn host_of(client: &ClientState, parts: &Parts) -> Result<HeaderValue, Problem> {
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    let (first, second) = (hosts.next(), hosts.next());
+    let bad = |detail: &str| Err(Problem::of(Reason::BadRequest, detail));
+    if second.is_some() {
+        return bad("The request has Host more than once; once would be right.");
+    }
+    if first.is_none() && parts.version == Version::HTTP_11 {
+        return bad("The request has no Host; HTTP/1.1 asks for exactly one.");
+    }
+    let is_host = |value: &&HeaderValue| {
+        value.as_bytes().iter().all(|byte| byte.is_ascii_graphic() && !b"/\\@,?#\"<>".contains(byte))
+    };
+    match (parts.uri.authority(), first) {
+        // A request target in absolute form goes before Host (RFC 9112 section 3.2.2).
+        (Some(authority), _) => HeaderValue::from_str(authority.as_str())
+            .ok()
+            .filter(|value| is_host(&value))
+            .map_or_else(|| bad("The host in the request target is not a host."), Ok),
+        (None, Some(host)) if is_host(&host) => Ok(host.clone()),
+        (None, Some(_)) => bad("Host is not a host name with an optional port."),
+        (None, None) => {
+            Ok(HeaderValue::try_from(client.listening.address.to_string()).unwrap_or(HeaderValue::from_static("")))
+        }
+    }
+}
+
+fn route(client: &ClientState, host: &HeaderValue, path: &str) -> Result<Rc<Backend>, Problem> {
+    let routes = Rc::clone(&client.listening.routes.borrow());
+    let name = without_port(host.to_str().unwrap_or_default());
+    let found = if client.listening.closed.get() { None } else { routes.find(name, path) };
+    found.cloned().ok_or_else(|| {
+        let detail =
+            format!("No route at {} matches the host {name:?} and the path {path:?}.", client.listening.address);
+        Problem::of(Reason::NoRoute, detail)
+    })
+}

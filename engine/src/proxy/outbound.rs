@@ -1,0 +1,121 @@
+//! A request as instances get it, however often: its head made over, its body kept where it is small enough to
+//! be sent again.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::uri::{PathAndQuery, Uri};
+use http::{Method, Version};
+use hyper::body::Incoming;
+
+use super::admit::BODY_MAX;
+use super::body::{SMALL_MAX, SendBody, read_whole};
+use super::connection::ClientState;
+use super::head::Framing;
+use super::headers::{self, Identity};
+use super::interim::Relay;
+use super::problem::{Problem, Reason};
+
+static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// A request as it is sent to an instance, however often.
+pub struct Outbound {
+    /// As the client sent it.
+    pub method: Method,
+    /// Path and query, as they came.
+    pub uri: Uri,
+    /// What goes on to the instance.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub payload: Payload,
+    /// It may be sent again though it went out.
+    pub repeatable: bool,
+    /// It asks to leave HTTP.
+    pub upgrade: bool,
+    /// It waits for 100 (Continue).
+    expects: bool,
+}
+
+/// The body of a request towards instances.
+pub enum Payload {
+    /// None.
+    Empty,
+    /// All of it is here.
+    Whole(Bytes),
+    /// Comes in while it is sent, hence once.
+    Streamed(Option<SendBody>),
+}
+
+impl Outbound {
+    /// Makes the request that an instance gets. A small body is read first, so that a slow client holds no place.
+    ///
+    /// # Errors
+    /// The client broke off.
+    pub async fn from_client(
+        client: &Rc<ClientState>,
+        parts: Parts,
+        incoming: Incoming,
+        framing: Framing,
+        host: &HeaderValue,
+    ) -> Result<Self, Problem> {
+        let Parts { method, uri, mut headers, version, .. } = parts;
+        let is_11 = version == Version::HTTP_11;
+        let protocol = headers.get(header::UPGRADE).cloned();
+        let takes_trailers = is_11 && headers::takes_trailers(&headers);
+        let nominated = headers::strip_hop_by_hop(&mut headers);
+        let upgrade = is_11 && nominated.upgrade && protocol.is_some() && framing == Framing::Length(0);
+        if upgrade && let Some(protocol) = protocol {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(header::UPGRADE, protocol);
+        } else if takes_trailers {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        }
+        headers.insert(header::HOST, host.clone());
+        let identity = Identity {
+            client: &client.forwarded_for,
+            host,
+            forwarded: client.forwarded(host),
+            port: client.listening.address.port(),
+        };
+        headers::set_identity(&mut headers, identity);
+
+        let expects = is_11 && headers.contains_key(header::EXPECT) && framing != Framing::Length(0);
+        if !expects {
+            headers.remove(header::EXPECT);
+        }
+        let payload = match framing {
+            Framing::Length(0) => Payload::Empty,
+            Framing::Length(length) if length <= SMALL_MAX && !expects => {
+                let bytes = read_whole(incoming).await.map_err(|error| {
+                    Problem::of(Reason::BadRequest, format!("The request's body did not come in full: {error}"))
+                })?;
+                client.body_ended();
+                Payload::Whole(bytes)
+            }
+            _ => Payload::Streamed(Some(SendBody::streamed(incoming, BODY_MAX, Rc::clone(client)))),
+        };
+        let idempotent = is_idempotent(&method) || headers.contains_key(&IDEMPOTENCY_KEY);
+        let repeatable = idempotent && !upgrade && !matches!(payload, Payload::Streamed(_));
+        let path = uri.into_parts().path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
+        Ok(Self { method, uri: path.into(), headers, payload, repeatable, upgrade, expects })
+    }
+
+    /// The body for one more try.
+    pub fn next_body(&mut self, relay: &Relay) -> SendBody {
+        match &mut self.payload {
+            Payload::Empty => SendBody::Empty,
+            Payload::Whole(bytes) => SendBody::Whole(Some(bytes.clone())),
+            Payload::Streamed(body) => {
+                let body = body.take().unwrap_or(SendBody::Empty);
+                if self.expects { body.gated_by(relay.clone()) } else { body }
+            }
+        }
+    }
+}
+
+fn is_idempotent(method: &Method) -> bool {
+    [Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::OPTIONS, Method::TRACE].contains(method)
+}
