@@ -32,6 +32,7 @@ from unisono._engine import Load
 from unisono.client import NodeClient, NodeError
 from unisono.client.views import InstanceView
 from unisono.node.paths import StateFolder
+from unisono.node.ports import Ports
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
@@ -40,6 +41,8 @@ SERVICE = "tiny"
 TINY_COMMAND = (sys.executable, "-IS", str(HERE / "tiny_server.py"))
 WAIT_SECONDS_MAX = 120.0
 CONNECTIONS = 32  # enough to keep two cores busy
+
+_ports = Ports(first=12_000, last=19_999, start=12_000 + os.getpid() % 8_000)
 
 
 class PrivateNode:
@@ -214,11 +217,8 @@ def seen_by(load: Load) -> tuple[int, dict[str, Any]]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """Another port that nobody has, below those that the kernel gives to outgoing connections."""
+    return _ports.take()
 
 
 def wait_until(

@@ -165,10 +165,15 @@ ensure_engine() {
   printf '%s' "$digest" >"$STAMPS/engine"
 }
 
+compile_modules() { # as pip does for what it installs: a node starts in half the time
+  "$VENV/bin/python" -m compileall -q src || fail "a module of src does not compile; the reason stands above"
+}
+
 [[ $(uname -s) == Linux ]] || fail "unisono runs on Linux (it needs pidfd); this is $(uname -s)"
 ensure_venv
 ensure_dependencies
 ensure_engine
+compile_modules
 if [[ ${1:-} == checks ]]; then
   ensure_rust
   ensure_rust_checks

@@ -33,11 +33,11 @@ from typing import Any
 
 from unisono import __version__
 from unisono.api.addresses import BadAddress, allocate_port, bind_failure, parse_address
-from unisono.api.app import create_app
 from unisono.api.context import Context, NodeFacts
-from unisono.api.guard import BadToken, TokenGuard, made_token, read_token
+from unisono.api.endpoints import Endpoint, Endpoints
+from unisono.api.listeners import tcp_listener, unix_listener
 from unisono.api.mirror import Mirror
-from unisono.api.server import Server, tcp_listener, unix_listener
+from unisono.api.tokens import BadToken, made_token, read_token
 from unisono.control.loop import Controller
 from unisono.gateway.errors import GatewayError
 from unisono.gateway.link import GatewayLink
@@ -132,14 +132,14 @@ class _Node:
             stop=self._stop,
             stopping=self._stopping,
         )
-        app = create_app(context)
-        self._servers = [Server(app, unix_listener(self._folder.api_socket))]
+        endpoints = [Endpoint(unix_listener(self._folder.api_socket))]
         if settings.api is not None:
             kept = self._folder.path / "api.token"
             token = settings.token or made_token(kept)
             if settings.token is None:
                 _log.info("the token for the API at %s is in %s", settings.api, kept)
-            self._servers.append(Server(TokenGuard(app, token), _bound(settings.api)))
+            endpoints.append(Endpoint(_bound(settings.api), token))
+        self._api = Endpoints(context, endpoints)
 
     async def run(self) -> None:
         """Until told to end, or until a part of it fails."""
@@ -153,10 +153,7 @@ class _Node:
                 self._start(tasks, "mirror", self._mirror.run()),
                 self._start(tasks, "agent", self._agent.run()),
                 self._start(tasks, "controller", self._controller.run()),
-                *(
-                    self._start(tasks, "api", server.run_until_ended(), may_end=True)
-                    for server in self._servers
-                ),
+                self._start(tasks, "api", self._serve_api(), may_end=True),
             ]
             if self._settings.ends_when_empty:
                 work.append(self._start(tasks, "last-application", self._await_empty(), may_end=True))
@@ -174,6 +171,11 @@ class _Node:
 
         return tasks.create_task(guarded(), name=name)
 
+    async def _serve_api(self) -> None:
+        """Adopting what runs comes first: the API's frameworks take longer to import than that takes."""
+        await self._agent.ready.wait()
+        await self._api.run()
+
     def _on_gateway(self) -> None:
         """A gateway answers that did not before: it has to learn what changed since its table was kept."""
         self._agent.routing.push_again()
@@ -181,9 +183,7 @@ class _Node:
 
     async def _announce(self) -> None:
         """Say that the node is ready, once all that ran before has been found again."""
-        await self._agent.ready.wait()
-        for server in self._servers:
-            await server.listening.wait()
+        await self._api.listening.wait()
         # What was made so far stays: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
@@ -203,8 +203,7 @@ class _Node:
     async def _end(self, work: list[asyncio.Task[None]]) -> None:
         """End the tasks, last started first, each before the next."""
         self._notify("STOPPING=1")
-        for server in self._servers:
-            server.end()
+        self._api.end()
         known = await self._mirror.now()
         left = sum(len(view.instances) for view in known.services.values())
         for task in reversed(work):

@@ -12,8 +12,9 @@ import pytest
 
 from unisono.api.app import create_app
 from unisono.api.context import Context, NodeFacts
+from unisono.api.listeners import unix_listener
 from unisono.api.mirror import Mirror
-from unisono.api.server import Server, unix_listener
+from unisono.api.server import Server
 from unisono.client import NodeClient
 from unisono.store.sqlite import SqliteStore
 

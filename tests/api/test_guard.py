@@ -9,7 +9,8 @@ import httpx
 import pytest
 from starlette.responses import PlainTextResponse
 
-from unisono.api.guard import BadToken, TokenGuard, made_token, read_token
+from unisono.api.guard import TokenGuard
+from unisono.api.tokens import BadToken, made_token, read_token
 
 
 async def ask(header: str | None) -> httpx.Response:

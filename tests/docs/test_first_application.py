@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import ROOT, blocks
+from tests.ports import free_port
 
 PAGE = ROOT / "docs/guide/first-application.md"
 PID_IN_PAGE = "4711"
@@ -71,11 +71,3 @@ def test_the_first_application_runs_as_the_page_says(tmp_path: Path) -> None:
     assert ["hello", "hello"] == [answer["greeting"] for answer in answers]
     assert answers[0]["pid"] != answers[1]["pid"]
     assert any(command.startswith("unisono down") for command in commands)
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,17 +17,11 @@ import pytest_asyncio
 
 from tests.gateway.backend import Backend as Scripted
 from tests.gateway.backend import Script
+from tests.ports import free_port
 from unisono.gateway.link import GatewayLink
 from unisono.gateway.table import Backend, Listener, Rule, Table, Target
 
 SERVICE = "shop/web"
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def eventually(is_so: Callable[[], Awaitable[bool]]) -> None:

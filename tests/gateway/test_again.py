@@ -8,7 +8,8 @@ import json
 import pytest
 
 from tests.gateway.backend import OK, Peer, answering, resetting
-from tests.gateway.conftest import Stage, free_port, target
+from tests.gateway.conftest import Stage, target
+from tests.ports import free_port
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"

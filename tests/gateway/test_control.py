@@ -17,7 +17,8 @@ import pytest
 
 from tests.gateway.backend import Backend as Scripted
 from tests.gateway.backend import answering
-from tests.gateway.conftest import Running, Stage, eventually, free_port, target
+from tests.gateway.conftest import Running, Stage, eventually, target
+from tests.ports import free_port
 from unisono.gateway.errors import Outdated, Refused, Unbound, Unreachable
 from unisono.gateway.link import GatewayLink
 from unisono.gateway.process import GatewayProcess

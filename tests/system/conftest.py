@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.ports import free_port
 from unisono.client import NodeClient, NotRunning
 from unisono.client.views import ApplicationView, InstanceView
 
@@ -195,18 +194,6 @@ def site(tmp_path: Path) -> Iterator[Site]:
                 with suppress(psutil.Error):
                     one.kill()
             psutil.wait_procs(left, timeout=2.0)
-
-
-_ports = itertools.count(12_000 + os.getpid() % 4_000)
-
-
-def free_port() -> int:
-    """Another port that nobody has, outside of the range from which the kernel gives ports to clients."""
-    for port in itertools.takewhile(lambda port: port < 20_000, _ports):
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("no free port")
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:

@@ -8,7 +8,8 @@ import urllib.request
 import psutil
 import pytest
 
-from tests.system.conftest import LIMIT, Site, free_port, kill, wait_until
+from tests.ports import free_port
+from tests.system.conftest import LIMIT, Site, kill, wait_until
 from tests.system.load import Load
 from unisono.client import NodeClient, Refused
 from unisono.client.views import ApplicationView

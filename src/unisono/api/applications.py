@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from starlette.responses import Response, StreamingResponse
 
 from unisono.api import preflight, schemas, streams, views
-from unisono.api.context import Context, Here, answer, encode
+from unisono.api.answers import Here, answer, encode
+from unisono.api.context import Context
 from unisono.api.problems import Problem
 from unisono.control import commands
 from unisono.control.errors import nearest

@@ -7,15 +7,10 @@ The composition root (:mod:`unisono.daemon`) makes one Context; nothing here sta
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, cast
-
-from fastapi import Depends, Request
-from pydantic import TypeAdapter
-from starlette.responses import Response
+from typing import Any
 
 from unisono.api.mirror import Mirror
 from unisono.api.views import Load
@@ -69,26 +64,3 @@ class Context:
     async def load(self) -> Load:
         """The gateway's figures of services."""
         return Load(services=(await self.measurements()).get("services", {}))
-
-
-def _context(request: Request) -> Context:
-    context: Context = request.app.state.context
-    return context
-
-
-Here = Annotated[Context, Depends(_context)]
-
-
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
-
-
-def encode(view: Any) -> bytes:
-    """A view as JSON on one line."""
-    return _adapter(cast(Hashable, type(view))).dump_json(view)
-
-
-def answer(view: object) -> Response:
-    """A view as an answer. It was made by us, so it is not checked against its schema once more."""
-    return Response(encode(view), media_type="application/json")

@@ -14,8 +14,9 @@ from fastapi import APIRouter, Header, Query
 from starlette.responses import StreamingResponse
 
 from unisono.api import streams
+from unisono.api.answers import Here, encode
 from unisono.api.applications import look
-from unisono.api.context import Context, Here, encode
+from unisono.api.context import Context
 from unisono.api.problems import Problem
 from unisono.control.errors import nearest
 from unisono.control.records import Happening, decode

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from unisono.api.context import Here, answer
+from unisono.api.answers import Here, answer
 from unisono.control.records import LEADER_KEY, Leader, decode
 
 router = APIRouter(prefix="/v1/node", tags=["node"])

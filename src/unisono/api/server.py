@@ -1,5 +1,5 @@
 """
-Listening: the API on a Unix socket of its owner's, and if wished on TCP behind a token.
+Serving an application at a socket that listens.
 
 uvicorn serves; its signal handling and its ten looks per second are replaced, because the node ends
 when :mod:`unisono.daemon` says so, and an idle node should cost nothing.
@@ -8,18 +8,19 @@ when :mod:`unisono.daemon` says so, and an idle node should cost nothing.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import uvicorn
 from starlette.types import ASGIApp
 
-_GRACE = 5  # seconds that running requests have at the end; streams end at once, they are told
+from unisono.api.app import create_app
+from unisono.api.context import Context
+from unisono.api.endpoints import Endpoint
+from unisono.api.guard import TokenGuard
 
-_BACKLOG = 128
+_GRACE = 5  # seconds that running requests have at the end; streams end at once, they are told
 
 
 class Server(uvicorn.Server):
@@ -66,36 +67,10 @@ class Server(uvicorn.Server):
         yield
 
 
-def unix_listener(path: Path) -> socket.socket:
-    """
-    A socket at ``path`` that its owner alone can connect to.
-
-    To be called by who holds the folder's lock: a socket left there by a node that died is removed.
-    """
-    with suppress(FileNotFoundError):
-        path.unlink()
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    # Made under a mask, not changed afterwards: no moment in which others could connect.
-    mask = os.umask(0o177)
-    try:
-        listener.bind(str(path))
-    finally:
-        os.umask(mask)
-    listener.listen(_BACKLOG)
-    listener.setblocking(False)
-    return listener
-
-
-def tcp_listener(host: str, port: int) -> socket.socket:
-    """A socket at a TCP address. Raises OSError if it can't be bound."""
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(_BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    listener.setblocking(False)
-    return listener
+def servers(context: Context, endpoints: Sequence[Endpoint]) -> list[Server]:
+    """A server of the API for each endpoint, not yet serving."""
+    app = create_app(context)
+    return [
+        Server(app if endpoint.token is None else TokenGuard(app, endpoint.token), endpoint.listener)
+        for endpoint in endpoints
+    ]

@@ -9,8 +9,9 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from unisono.api import schemas, views
+from unisono.api.answers import Here, answer
 from unisono.api.applications import Accepted, look
-from unisono.api.context import Context, Here, answer
+from unisono.api.context import Context
 from unisono.api.problems import Problem
 from unisono.control import commands
 from unisono.control.errors import nearest

@@ -1,0 +1,62 @@
+"""
+The addresses at which the API answers: listened at from the start, served once there is time for it.
+
+The frameworks of the API take longer to import than all the rest of a node. So its sockets are there at
+once - an address in use is told before anything runs, and whoever connects waits - and what serves them
+is imported afterwards, beside the node's own work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from unisono.api.context import Context
+
+if TYPE_CHECKING:
+    from unisono.api.server import Server
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A socket that listens; with a ``token``, only who presents it is answered."""
+
+    listener: socket.socket
+    token: str | None = None
+
+
+class Endpoints:
+    """Serves the API of a node at some sockets, from :meth:`run` until :meth:`end`."""
+
+    def __init__(self, context: Context, endpoints: Sequence[Endpoint]) -> None:
+        self.listening = asyncio.Event()
+        self._context = context
+        self._endpoints = endpoints
+        self._ending = asyncio.Event()
+
+    async def run(self) -> None:
+        """
+        Serve until ended, then answer what has been accepted.
+
+        Cancelling it breaks off what is being answered.
+        """
+        # In a thread, so that the node meanwhile sees an instance's end as soon as ever.
+        frameworks = await asyncio.to_thread(importlib.import_module, "unisono.api.server")
+        servers: list[Server] = frameworks.servers(self._context, self._endpoints)
+        async with asyncio.TaskGroup() as tasks:
+            for server in servers:
+                tasks.create_task(server.run_until_ended())
+            for server in servers:
+                await server.listening.wait()
+            self.listening.set()
+            await self._ending.wait()
+            for server in servers:
+                server.end()
+
+    def end(self) -> None:
+        """Accept no more, answer what has been accepted."""
+        self._ending.set()

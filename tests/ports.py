@@ -1,0 +1,23 @@
+"""
+Ports for the servers of tests.
+
+Not the kernel's choice (port 0): between the choice and the server's start the kernel may give the same port
+to somebody's outgoing connection, and the server can't listen there. These lie below the kernel's range, and
+are reserved against other test processes until this one ends.
+"""
+
+from __future__ import annotations
+
+import os
+
+from unisono.node.ports import Ports
+
+_FIRST, _LAST = 12_000, 19_999
+
+# From somewhere in the range: a port that the last run used may still have connections that are ending.
+_ports = Ports(first=_FIRST, last=_LAST, start=_FIRST + os.getpid() % (_LAST - _FIRST))
+
+
+def free_port() -> int:
+    """Another port that nobody has."""
+    return _ports.take()
