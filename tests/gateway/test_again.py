@@ -10,6 +10,7 @@ import pytest
 from tests.gateway.backend import OK, Peer, answering, resetting
 from tests.gateway.conftest import Stage, target
 from tests.ports import free_port
+from unisono.gateway.table import Retry
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
@@ -62,7 +63,7 @@ async def test_a_post_with_an_idempotency_key_is_sent_again(stage: Stage) -> Non
 async def test_attempts_are_counted(stage: Stage) -> None:
     """A request that breaks every instance is tried as often as the table says."""
     backends = await stage.serve(resetting, resetting, resetting, resetting)
-    await stage.push(attempts=2)
+    await stage.push(retry=Retry(attempts=2))
 
     answer = await stage.ask(GET)
 
@@ -131,7 +132,7 @@ async def test_a_get_survives_a_reset_of_a_kept_connection(stage: Stage) -> None
         peer.reset()
 
     await stage.serve(script)
-    await stage.push(attempts=1)
+    await stage.push(retry=Retry(attempts=1))
 
     statuses = [(await stage.ask(GET)).status for _ in range(6)]
 

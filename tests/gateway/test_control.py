@@ -22,7 +22,19 @@ from tests.ports import free_port
 from unisono.gateway.errors import Outdated, Refused, Unbound, Unreachable
 from unisono.gateway.link import GatewayLink
 from unisono.gateway.process import GatewayProcess
-from unisono.gateway.table import Backend, Listener, Rule, Table
+from unisono.gateway.table import (
+    Backend,
+    HashOn,
+    HeaderMatch,
+    Hedge,
+    Listener,
+    Mirror,
+    Retry,
+    Rule,
+    Share,
+    Sticky,
+    Table,
+)
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -62,11 +74,44 @@ async def test_the_table_in_force_can_be_read(stage: Stage) -> None:
     assert (table["version"], table["services"]["shop/web"]["concurrency"]) == (stage.running.version, 3)
 
 
+async def test_every_field_of_a_table_is_understood(stage: Stage) -> None:
+    """Both sides mean the same words: what the gateway gives back has each value that was written."""
+    backend = Backend(
+        targets=(replace(target(0, 1), revision="2", weight=50),),
+        concurrency="auto",
+        protocol="h2",
+        balance="ring_hash",
+        hash_on=HashOn(of="header", name="x-user"),
+        hash_load=None,
+        hold=True,
+        queue_max=7,
+        queue_bytes_max=8,
+        retry=Retry(attempts=2, budget=0.5, floor_per_s=1.5, statuses=(500,), backoff_ms=1, backoff_max_ms=2),
+        hedge=Hedge(after_ms=50, budget=0.25),
+        eject=False,
+        slow_start_ms=0,
+        sticky=Sticky(cookie="at"),
+        mirror=Mirror(service="shop/copy", percent=12.5),
+        split=(Share(revision="2", weight=5.0, header=HeaderMatch(name="x-canary", value="yes")),),
+    )
+    listener = Listener(
+        address=f"127.0.0.1:{free_port()}", rules=(Rule(service="shop/web", priority="high"),), mode="tcp"
+    )
+    services = {"shop/web": backend, "shop/copy": Backend(hash_on=HashOn(of="client"))}
+    stage.running.version += 1
+    table = Table(version=stage.running.version, listeners=(listener,), services=services)
+    await stage.link.put_table(table)
+
+    read = await stage.link.table()
+
+    assert read == json.loads(json.dumps(table.to_json()))
+
+
 @pytest.mark.parametrize(
     "table",
     [
         table_of(9999, 1, Backend(concurrency=0)),
-        table_of(9999, 1, Backend(attempts=0)),
+        table_of(9999, 1, Backend(retry=Retry(attempts=0))),
         Table(version=9999, listeners=(Listener(address="nowhere", rules=()),)),
         Table(version=9999, listeners=(Listener(address="127.0.0.1:1", rules=(Rule(service="a/b"),)),)),
     ],

@@ -10,7 +10,7 @@ from typing import Any
 from tests.node.fake_gateway import FakeGateway
 from unisono.control.records import Service
 from unisono.gateway.errors import Outdated, Unbound, Unreachable
-from unisono.gateway.table import Backend, Listener, Rule, Target
+from unisono.gateway.table import Backend, Listener, Retry, Rule, Target
 from unisono.node.routing import Routed, Routing, build_table
 from unisono.spec.model import PublishedPort, Route, ServiceSpec
 
@@ -79,7 +79,7 @@ def test_settings_of_a_service_reach_the_gateway() -> None:
     )
 
     assert table.services == {
-        "shop/web": Backend(concurrency=4, timeout_ms=2500, attempts=2),
+        "shop/web": Backend(concurrency=4, timeout_ms=2500, retry=Retry(attempts=2)),
         "shop/slow": Backend(timeout_ms=None),
     }
 

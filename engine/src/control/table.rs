@@ -4,8 +4,11 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+pub use super::policy::{Balance, Concurrency, HashOn, HeaderMatch, Hedge, Mirror, Protocol, Retry, Share, Sticky};
 
 /// Everything the gateway follows, at one version.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -25,9 +28,58 @@ pub struct Table {
 pub struct Listener {
     /// IP address and port.
     pub address: SocketAddr,
+    /// What is spoken there.
+    #[serde(default)]
+    pub mode: Mode,
+    /// `None`: clear text.
+    #[serde(default)]
+    pub tls: Option<Tls>,
     /// Which requests go where.
     #[serde(default)]
     pub rules: Vec<Rule>,
+}
+
+/// What a listener speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// HTTP, of any version.
+    #[default]
+    Http,
+    /// Whatever the one service of its one rule speaks.
+    Tcp,
+}
+
+/// What a listener shows of itself. Files are named, not held: a key is never in the table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tls {
+    /// Chosen by the name that the client asks for; the first for all others.
+    pub certificates: Vec<Certificate>,
+    /// PEM file of the authorities whose clients are let in; `None`: all are.
+    #[serde(default)]
+    pub client_ca: Option<PathBuf>,
+}
+
+/// PEM files of one certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// The certificate, and those between it and its authority.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// How early a request is served when not all can be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// Before all others.
+    High,
+    /// As most are.
+    #[default]
+    Normal,
+    /// After all others; the first to be refused.
+    Low,
 }
 
 /// Requests whose host and path match go to `service`.
@@ -41,29 +93,52 @@ pub struct Rule {
     /// A host name without port; `None`: any.
     #[serde(default)]
     pub host: Option<String>,
+    /// How early they are served.
+    #[serde(default)]
+    pub priority: Priority,
 }
 
 /// A service as the gateway sees it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Backend {
     /// The ready instances.
-    #[serde(default)]
     pub targets: Vec<Target>,
     /// Requests at a time per target; `None`: not limited.
-    #[serde(default)]
-    pub concurrency: Option<u32>,
+    pub concurrency: Option<Concurrency>,
+    /// What its targets are spoken to in.
+    pub protocol: Protocol,
+    /// Which target a request goes to.
+    pub balance: Balance,
+    /// What decides that where `balance` hashes; `None` elsewhere.
+    pub hash_on: Option<HashOn>,
+    /// No target gets more than this times the mean load by its hash; `None`: not bounded.
+    pub hash_load: Option<f64>,
+    /// Whether a request waits for a much faster target rather than go to a slow one at once.
+    pub hold: bool,
     /// Arrival of a request to the head of its answer; `None`: no limit.
-    #[serde(default = "timeout_ms")]
     pub timeout_ms: Option<u64>,
     /// Longest wait for a target.
-    #[serde(default = "wait_ms")]
     pub wait_ms: u64,
-    /// Tries of a request that may be sent again.
-    #[serde(default = "attempts")]
-    pub attempts: u32,
-    /// Requests waiting at once.
-    #[serde(default = "queue_max")]
-    pub queue_max: usize,
+    /// Requests waiting at once; `None`: 50 for each place, from 128 to 10 000.
+    pub queue_max: Option<usize>,
+    /// Bytes of heads and bodies waiting at once.
+    pub queue_bytes_max: usize,
+    /// Further tries; read from `attempts`, too.
+    #[serde(alias = "attempts")]
+    pub retry: Retry,
+    /// Second tries beside the first; `None`: none.
+    pub hedge: Option<Hedge>,
+    /// Whether a target that fails again and again gets no requests for a while.
+    pub eject: bool,
+    /// How long a new target's limit rises; 0: it has it at once.
+    pub slow_start_ms: u64,
+    /// `None`: each request goes where `balance` says.
+    pub sticky: Option<Sticky>,
+    /// `None`: no copies.
+    pub mirror: Option<Mirror>,
+    /// Shares of revisions; empty: revisions make no difference.
+    pub split: Vec<Share>,
 }
 
 /// One ready instance.
@@ -81,6 +156,12 @@ pub struct Target {
     /// Clock ticks since boot, field 22 of /proc/PID/stat.
     #[serde(default)]
     pub start_time: Option<u64>,
+    /// The revision of the service that it runs.
+    #[serde(default)]
+    pub revision: String,
+    /// How many requests it should get, compared with the others.
+    #[serde(default = "weight")]
+    pub weight: u32,
 }
 
 impl Table {
@@ -104,6 +185,7 @@ impl Table {
             if !addresses.insert(address) {
                 return Err(format!("listener {address} is there twice; once would be right"));
             }
+            listener.check().map_err(|fault| format!("listener {address}: {fault}"))?;
             for rule in &listener.rules {
                 rule.check().map_err(|fault| format!("listener {address}: {fault}"))?;
                 if !self.services.contains_key(&rule.service) {
@@ -114,9 +196,42 @@ impl Table {
                 }
             }
         }
-        self.services
-            .iter()
-            .try_for_each(|(name, backend)| backend.check().map_err(|fault| format!("service {name}: {fault}")))
+        self.services.iter().try_for_each(|(name, backend)| {
+            backend
+                .check()
+                .and_then(|()| self.check_mirror(name, backend))
+                .map_err(|fault| format!("service {name}: {fault}"))
+        })
+    }
+
+    fn check_mirror(&self, name: &str, backend: &Backend) -> Result<(), String> {
+        match &backend.mirror {
+            Some(mirror) if mirror.service == name => {
+                Err("mirror is the service itself; another would be right".into())
+            }
+            Some(mirror) if !self.services.contains_key(&mirror.service) => {
+                Err(format!("mirror is the service {:?}, which is not in the table", mirror.service))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Listener {
+    fn check(&self) -> Result<(), String> {
+        if self.mode == Mode::Tcp {
+            let whole = |rule: &Rule| rule.path == "/" && rule.host.is_none();
+            if self.rules.len() != 1 || !self.rules.iter().all(whole) {
+                return Err(format!(
+                    "mode tcp with {} rules; one, for path / and any host, would be right",
+                    self.rules.len()
+                ));
+            }
+        }
+        if self.tls.as_ref().is_some_and(|tls| tls.certificates.is_empty()) {
+            return Err("tls without a certificate; at least one would be right".into());
+        }
+        Ok(())
     }
 }
 
@@ -126,26 +241,46 @@ impl Rule {
     }
 }
 
-impl Backend {
+impl Default for Backend {
     /// A service without targets, with all else as the table has it by default.
-    pub fn nobody() -> Self {
+    fn default() -> Self {
         Self {
             targets: Vec::new(),
             concurrency: None,
-            timeout_ms: timeout_ms(),
-            wait_ms: wait_ms(),
-            attempts: attempts(),
-            queue_max: queue_max(),
+            protocol: Protocol::default(),
+            balance: Balance::default(),
+            hash_on: None,
+            hash_load: Some(1.25),
+            hold: false,
+            timeout_ms: Some(60_000),
+            wait_ms: 10_000,
+            queue_max: None,
+            queue_bytes_max: 64 * 1024 * 1024,
+            retry: Retry::default(),
+            hedge: None,
+            eject: true,
+            slow_start_ms: 10_000,
+            sticky: None,
+            mirror: None,
+            split: Vec::new(),
         }
     }
+}
 
+impl Backend {
     fn check(&self) -> Result<(), String> {
-        if self.concurrency == Some(0) {
-            return Err("concurrency is 0; 1 or more, or null for no limit, would be right".into());
+        if self.balance.hashes() && self.hash_on.is_none() {
+            return Err("balance hashes without hash_on; a header, a cookie, path or client would be right".into());
         }
-        if self.attempts == 0 {
-            return Err("attempts is 0; 1 or more would be right".into());
+        if let Some(load) = self.hash_load.filter(|load| !(1.0..=100.0).contains(load)) {
+            return Err(format!("hash_load is {load}; 1 to 100, or null for no bound, would be right"));
         }
+        self.hash_on.as_ref().map_or(Ok(()), HashOn::check)?;
+        self.retry.check()?;
+        self.hedge.as_ref().map_or(Ok(()), Hedge::check)?;
+        self.sticky.as_ref().map_or(Ok(()), Sticky::check)?;
+        self.mirror.as_ref().map_or(Ok(()), Mirror::check)?;
+        Share::check(&self.split)?;
         let mut ids = HashSet::new();
         for target in &self.targets {
             if !ids.insert((&target.id, target.generation)) {
@@ -163,21 +298,8 @@ fn root() -> String {
     "/".into()
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "serde wants the type of the field")]
-fn timeout_ms() -> Option<u64> {
-    Some(60_000)
-}
-
-fn wait_ms() -> u64 {
-    10_000
-}
-
-fn attempts() -> u32 {
-    3
-}
-
-fn queue_max() -> usize {
-    10_000
+fn weight() -> u32 {
+    100
 }
 
 #[cfg(test)]
@@ -208,5 +330,86 @@ mod tests {
                 .unwrap_err();
 
         assert!(wrong.contains("one") && missing.contains("a/b") && twice.contains("127.0.0.1:80"));
+    }
+
+    /// A table with one service, whose fields are these.
+    fn with_service(fields: &str) -> Result<Table, String> {
+        Table::parse(format!(r#"{{"version": 1, "services": {{"a/b": {{{fields}}}, "a/c": {{}}}}}}"#).as_bytes())
+    }
+
+    /// A table with one listener, whose fields are these.
+    fn with_listener(fields: &str) -> Result<Table, String> {
+        let listener = format!(r#"{{"address": "127.0.0.1:80", {fields}}}"#);
+        Table::parse(format!(r#"{{"version": 1, "listeners": [{listener}], "services": {{"a/b": {{}}}}}}"#).as_bytes())
+    }
+
+    #[test]
+    fn attempts_of_older_tables_are_read() {
+        let table = with_service(r#""attempts": 7, "queue_max": 5"#).unwrap();
+
+        assert_eq!(table.services["a/b"].retry, Retry { attempts: 7, ..Retry::default() });
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let table = with_service(
+            r#""concurrency": "auto", "balance": "ring_hash", "hash_on": {"cookie": "id"}, "retry": {"attempts": 2},
+               "hedge": {}, "mirror": {"service": "a/c", "percent": 5}, "sticky": {"cookie": "at"},
+               "split": [{"revision": "2", "weight": 5, "header": {"name": "x-canary"}}]"#,
+        )
+        .unwrap();
+
+        let json = serde_json::to_value(&table).unwrap();
+        let again = Table::parse(json.to_string().as_bytes()).unwrap();
+
+        assert_eq!(json, serde_json::to_value(again).unwrap());
+        assert_eq!(json["services"]["a/b"]["concurrency"], "auto");
+        assert_eq!(json["services"]["a/b"]["hedge"]["budget"], 0.02);
+    }
+
+    #[test]
+    fn policies_that_make_no_sense_are_refused_by_name() {
+        for (fields, name) in [
+            (r#""concurrency": 0"#, "0"),
+            (r#""concurrency": "many""#, "many"),
+            (r#""balance": "luck""#, "luck"),
+            (r#""balance": "maglev""#, "hash_on"),
+            (r#""hash_on": {"header": "a b"}"#, "hash_on.header"),
+            (r#""hash_load": 0.5"#, "hash_load"),
+            (r#""attempts": 0"#, "retry.attempts"),
+            (r#""retry": {"budget": 2}"#, "retry.budget"),
+            (r#""retry": {"floor_per_s": -1}"#, "retry.floor_per_s"),
+            (r#""retry": {"statuses": [200]}"#, "retry.statuses"),
+            (r#""retry": {"backoff_ms": 9, "backoff_max_ms": 8}"#, "retry.backoff_max_ms"),
+            (r#""hedge": {"after_ms": 0}"#, "hedge.after_ms"),
+            (r#""hedge": {"budget": -1}"#, "hedge.budget"),
+            (r#""sticky": {"cookie": ""}"#, "sticky.cookie"),
+            (r#""mirror": {"service": "a/c", "percent": 101}"#, "mirror.percent"),
+            (r#""mirror": {"service": "a/d", "percent": 1}"#, "a/d"),
+            (r#""mirror": {"service": "a/b", "percent": 1}"#, "itself"),
+            (r#""split": [{"revision": "2", "weight": 60}, {"revision": "3", "weight": 60}]"#, "120"),
+            (r#""split": [{"revision": "2", "weight": 1}, {"revision": "2", "weight": 1}]"#, "twice"),
+        ] {
+            let fault = with_service(fields).unwrap_err();
+
+            assert!(fault.contains(name), "{fields}: {fault}");
+        }
+    }
+
+    #[test]
+    fn listeners_that_make_no_sense_are_refused_by_name() {
+        let rule = r#"{"service": "a/b"}"#;
+        for (fields, name) in [
+            (format!(r#""mode": "udp", "rules": [{rule}]"#), "udp"),
+            (r#""mode": "tcp", "rules": []"#.into(), "0 rules"),
+            (format!(r#""mode": "tcp", "rules": [{rule}, {rule}]"#), "2 rules"),
+            (r#""mode": "tcp", "rules": [{"service": "a/b", "path": "/a"}]"#.into(), "path /"),
+            (format!(r#""tls": {{"certificates": []}}, "rules": [{rule}]"#), "certificate"),
+            (r#""rules": [{"service": "a/b", "priority": "first"}]"#.into(), "first"),
+        ] {
+            let fault = with_listener(&fields).unwrap_err();
+
+            assert!(fault.contains(name), "{fields}: {fault}");
+        }
     }
 }

@@ -32,7 +32,7 @@ impl From<&table::Backend> for Policy {
         Self {
             timeout: backend.timeout_ms.map(Duration::from_millis),
             wait: Duration::from_millis(backend.wait_ms),
-            attempts: backend.attempts,
+            attempts: backend.retry.attempts,
         }
     }
 }
@@ -348,7 +348,11 @@ impl Drop for LeavesQueue<'_> {
 }
 
 fn limits(backend: &table::Backend) -> Limits {
-    Limits { concurrency: backend.concurrency, queue_max: backend.queue_max }
+    let concurrency = match backend.concurrency {
+        Some(table::Concurrency::Limit(limit)) => Some(limit),
+        Some(table::Concurrency::Auto) | None => None,
+    };
+    Limits { concurrency, queue_max: backend.queue_max.unwrap_or(10_000) }
 }
 
 fn is_same(wanted: &table::Target, target: &Target) -> bool {

@@ -292,7 +292,7 @@ impl Gateway {
         let gone: Vec<_> =
             self.backends.borrow_mut().extract_if(|name, _| !table.services.contains_key(name)).collect();
         for (_, backend) in gone {
-            backend.follow(&table::Backend::nobody());
+            backend.follow(&table::Backend::default());
         }
         self.listeners.borrow_mut().retain(|address, listening| {
             let stays = table.listeners.iter().any(|listener| listener.address == *address);

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from unisono.control.records import Service
 from unisono.gateway.errors import GatewayError, Outdated, Unbound, Unreachable
-from unisono.gateway.table import Backend, Listener, Rule, Table, Target
+from unisono.gateway.table import Backend, Listener, Retry, Rule, Table, Target
 from unisono.spec.model import ServiceSpec
 
 _log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ def build_table(
             targets=tuple(sorted(targets.get(name, ()), key=lambda target: target.id)),
             concurrency=spec.concurrency,
             timeout_ms=None if spec.timeout is None else max(1, round(spec.timeout * 1000)),
-            attempts=spec.attempts,
+            retry=Retry(attempts=spec.attempts),
         )
     listeners = tuple(
         Listener(address=address, rules=tuple(sorted(of, key=_precedence)))
