@@ -23,8 +23,14 @@ mod python {
 
     /// Runs the gateway until SIGTERM or SIGINT; see the stub.
     #[pyfunction]
-    fn run_gateway(py: Python<'_>, control_socket: PathBuf, table_path: PathBuf) -> PyResult<()> {
-        py.detach(|| crate::process::run(&control_socket, &table_path)).map_err(PyOSError::new_err)
+    #[pyo3(signature = (control_socket, table_path, *, workers = None))]
+    fn run_gateway(
+        py: Python<'_>,
+        control_socket: PathBuf,
+        table_path: PathBuf,
+        workers: Option<usize>,
+    ) -> PyResult<()> {
+        py.detach(|| crate::process::run(&control_socket, &table_path, workers)).map_err(PyOSError::new_err)
     }
 
     /// Puts load on a service in a thread of its own; see the stub.

@@ -1,10 +1,11 @@
-//! The gateway as a process: one thread, from the table on disk to the last answer.
+//! The gateway as a process, from the table on disk to the last answer.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, Mode, flock};
@@ -14,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::control::{api, keep};
 use crate::proxy::gateway::Gateway;
+use crate::proxy::workers::{self, WORKERS_MAX, suitable};
 
 /// How long answers may take to end once the gateway is told to stop.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
@@ -25,32 +27,38 @@ const CONNECTIONS_MAX: usize = 16_384;
 /// File descriptors kept for all that is not a client and its instance: pidfds, listeners, the control socket.
 const DESCRIPTORS_KEPT: u64 = 2048;
 
-/// Runs the gateway until SIGTERM or SIGINT, and then until what is in flight has ended, 10 s at most.
+/// Runs the gateway until SIGTERM or SIGINT, and then until what is in flight has ended, 10 s at most. `workers`:
+/// the threads that serve clients; `None`: as many as suit the machine.
 ///
 /// # Errors
 /// In words: another gateway answers at the control socket, or the socket cannot be made.
-pub fn run(control_socket: &Path, table_path: &Path) -> Result<(), String> {
+pub fn run(control_socket: &Path, table_path: &Path, workers: Option<usize>) -> Result<(), String> {
+    let workers = workers.unwrap_or_else(suitable);
+    if !(1..=WORKERS_MAX).contains(&workers) {
+        return Err(format!("{workers} workers; 1 to {WORKERS_MAX} would be right"));
+    }
     // All that is made here, the control socket above all, is for this user alone.
     umask(Mode::RWXU.complement());
     let connections_max = raise_descriptors();
     let _lock = lock(control_socket)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build_local(tokio::runtime::LocalOptions::default())
-        .map_err(|error| format!("cannot start: {error}"))?;
-    runtime.block_on(serve(control_socket.to_owned(), table_path.to_owned(), connections_max))
+    let fault = |error: io::Error| format!("cannot start: {error}");
+    workers::runtime().map_err(fault)?.block_on(async {
+        let gateway = Gateway::new(connections_max, workers).map_err(fault)?;
+        let served = serve(&gateway, control_socket.to_owned(), table_path.to_owned()).await;
+        gateway.workers.stop();
+        served
+    })
 }
 
-async fn serve(control_socket: PathBuf, table_path: PathBuf, connections_max: usize) -> Result<(), String> {
+async fn serve(gateway: &Arc<Gateway>, control_socket: PathBuf, table_path: PathBuf) -> Result<(), String> {
     let fault = |error: io::Error| format!("cannot listen at {}: {error}", control_socket.display());
     let mut terminate = signal(SignalKind::terminate()).map_err(fault)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(fault)?;
-    let gateway = Gateway::new(connections_max);
     match keep::load(&table_path) {
         Ok(Some(table)) => {
             for unbound in gateway.follow_what_binds(table) {
                 eprintln!("gateway: cannot listen at {} yet: {}", unbound.address, unbound.reason);
-                tokio::task::spawn_local(bind_late(Rc::clone(&gateway), unbound.address));
+                tokio::task::spawn_local(bind_late(Arc::clone(gateway), unbound.address));
             }
         }
         Ok(None) => {}
@@ -58,7 +66,7 @@ async fn serve(control_socket: PathBuf, table_path: PathBuf, connections_max: us
         Err(fault) => eprintln!("gateway: the kept table is of no use: {fault}"),
     }
     let control = bind_control(&control_socket).map_err(fault)?;
-    let api = Rc::new(api::Api { gateway: Rc::clone(&gateway), table_path });
+    let api = Rc::new(api::Api { gateway: Arc::clone(gateway), table_path });
     tokio::select! {
         () = api::serve(api, control) => {}
         _ = terminate.recv() => {}
@@ -72,7 +80,7 @@ async fn serve(control_socket: PathBuf, table_path: PathBuf, connections_max: us
     Ok(())
 }
 
-async fn bind_late(gateway: Rc<Gateway>, address: SocketAddr) {
+async fn bind_late(gateway: Arc<Gateway>, address: SocketAddr) {
     let mut pause = REBIND_FIRST;
     while !gateway.bind_late(address) {
         tokio::time::sleep(pause).await;

@@ -8,7 +8,7 @@ __all__ = ["Load", "__version__", "run_gateway"]
 
 __version__: str
 
-def run_gateway(control_socket: str, table_path: str) -> None:
+def run_gateway(control_socket: str, table_path: str, *, workers: int | None = None) -> None:
     """
     Runs the gateway in this thread, with the interpreter lock released.
 
@@ -18,9 +18,10 @@ def run_gateway(control_socket: str, table_path: str) -> None:
     Args:
         control_socket: Path of the Unix socket at which the node speaks to the gateway, at most 107 bytes.
         table_path: File in which the last routing table is kept, and from which it is read at the start.
+        workers: Threads that serve clients, 1 to 64; ``None``: one for each four cores.
 
     Raises:
-        OSError: The control socket cannot be made, or another gateway runs there.
+        OSError: The control socket cannot be made, or another gateway runs there, or ``workers`` is out of range.
     """
 
 @final

@@ -41,8 +41,9 @@ def mortal() -> tuple[subprocess.Popen[bytes], int]:
 class Running:
     """A gateway process with its folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
+        self.options = options
         self.socket = folder / "g.sock"
         self.table = folder / "table.json"
         self.process: subprocess.Popen[bytes] | None = None
@@ -50,7 +51,7 @@ class Running:
 
     def start(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "unisono.gateway", str(self.socket), str(self.table)]
+            [sys.executable, "-m", "unisono.gateway", *self.options, str(self.socket), str(self.table)]
         )
         while not GatewayLink(self.socket).alive():
             assert self.process.poll() is None, "the gateway ended"

@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ const DRAIN_WAIT_MAX: Duration = Duration::from_secs(3600);
 /// What the API works on.
 pub struct Api {
     /// The gateway.
-    pub gateway: Rc<Gateway>,
+    pub gateway: Arc<Gateway>,
     /// Where the last table is kept.
     pub table_path: PathBuf,
 }

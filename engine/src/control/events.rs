@@ -1,8 +1,8 @@
 //! What the gateway tells the node at once: a line of JSON for each event. What nobody listens to is kept for
 //! the next one who does, up to a bound; the oldest go first.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -40,9 +40,12 @@ pub struct Event<'a> {
 
 /// Those who listen, and what is kept while nobody does.
 #[derive(Default)]
-pub struct Events {
-    listeners: RefCell<Vec<mpsc::Sender<Bytes>>>,
-    kept: RefCell<VecDeque<Bytes>>,
+pub struct Events(Mutex<Told>);
+
+#[derive(Default)]
+struct Told {
+    listeners: Vec<mpsc::Sender<Bytes>>,
+    kept: VecDeque<Bytes>,
 }
 
 impl Events {
@@ -51,25 +54,29 @@ impl Events {
         let mut line = serde_json::to_vec(event).unwrap_or_default();
         line.push(b'\n');
         let line = Bytes::from(line);
-        let mut listeners = self.listeners.borrow_mut();
-        listeners.retain(|listener| listener.try_send(line.clone()).is_ok());
-        if listeners.is_empty() {
-            let mut kept = self.kept.borrow_mut();
-            if kept.len() == KEPT_MAX {
-                kept.pop_front();
+        let mut told = self.told();
+        told.listeners.retain(|listener| listener.try_send(line.clone()).is_ok());
+        if told.listeners.is_empty() {
+            if told.kept.len() == KEPT_MAX {
+                told.kept.pop_front();
             }
-            kept.push_back(line);
+            told.kept.push_back(line);
         }
     }
 
     /// Listens from now on, beginning with what nobody has heard.
     pub fn listen(&self) -> mpsc::Receiver<Bytes> {
         let (sender, receiver) = mpsc::channel(2 * KEPT_MAX);
-        for line in self.kept.borrow_mut().drain(..) {
+        let mut told = self.told();
+        for line in told.kept.drain(..) {
             // The channel has room for more than what is kept.
             let _ = sender.try_send(line);
         }
-        self.listeners.borrow_mut().push(sender);
+        told.listeners.push(sender);
         receiver
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

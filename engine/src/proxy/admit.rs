@@ -1,6 +1,6 @@
 //! What is asked of a request before it gets near an instance: one host, a route, a body of bounded size.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use http::header::{self, HeaderValue};
 use http::request::Parts;
@@ -11,6 +11,7 @@ use super::connection::ClientState;
 use super::head::Framing;
 use super::problem::{Problem, Reason};
 use super::route::without_port;
+use super::shared::lock;
 
 /// Largest request body that is let through.
 pub const BODY_MAX: u64 = 1 << 30;
@@ -20,7 +21,7 @@ pub struct Admitted {
     /// The one host that it names.
     pub host: HeaderValue,
     /// Where it goes.
-    pub backend: Rc<Backend>,
+    pub backend: Arc<Backend>,
 }
 
 /// Looks at a request's head.
@@ -73,10 +74,10 @@ fn host_of(client: &ClientState, parts: &Parts) -> Result<HeaderValue, Problem> 
     }
 }
 
-fn route(client: &ClientState, host: &HeaderValue, path: &str) -> Result<Rc<Backend>, Problem> {
-    let routes = Rc::clone(&client.listening.routes.borrow());
+fn route(client: &ClientState, host: &HeaderValue, path: &str) -> Result<Arc<Backend>, Problem> {
+    let routes = Arc::clone(&lock(&client.listening.routes));
     let name = without_port(host.to_str().unwrap_or_default());
-    let found = if client.listening.closed.get() { None } else { routes.find(name, path) };
+    let found = if client.listening.is_closed() { None } else { routes.find(name, path) };
     found.cloned().ok_or_else(|| {
         let detail =
             format!("No route at {} matches the host {name:?} and the path {path:?}.", client.listening.address);

@@ -8,12 +8,13 @@ use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Request, Response, StatusCode, Version};
 
-use super::backend::Place;
 use super::body::{AnswerBody, Held, SMALL_MAX, Source, UpstreamBody, hold};
 use super::connection::ClientState;
 use super::headers;
 use super::interim::Relay;
 use super::outbound::Outbound;
+use super::pools;
+use super::target::Place;
 use super::tunnel::Tunnel;
 use super::upstream::{Failed, Upstream};
 
@@ -24,7 +25,7 @@ const HOLD: Duration = Duration::from_millis(20);
 /// A kept-alive connection or a new one; `None`: none could be made, and the target is set aside.
 pub async fn connection_to(place: &Place, outbound: &Outbound) -> Option<Box<Upstream>> {
     let is_once = !outbound.repeatable;
-    if let Some(upstream) = place.target.pool.take(is_once) {
+    if let Some(upstream) = pools::take(&place.target, is_once) {
         return Some(upstream);
     }
     match Upstream::connect(place.target.address).await {

@@ -1,17 +1,16 @@
 //! One service as the gateway serves it: its queue and places ([`crate::dispatch`]) joined to what dispatch
-//! does not know, namely tasks that wait, addresses, connections and counts.
+//! does not know, namely tasks that wait on any worker, addresses and counts.
 
-use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::gateway::Gateway;
-use super::upstream::{Pool, Upstream};
+use super::shared::{Count, lock};
+use super::target::{Place, Target};
 use crate::control::events::{Event, Kind};
 use crate::control::table;
 use crate::dispatch::{Limits, Service, Sought, TargetKey, Ticket};
@@ -37,91 +36,6 @@ impl From<&table::Backend> for Policy {
     }
 }
 
-/// One instance, from the table that names it first to the end of its last request.
-pub struct Target {
-    /// The instance's name and generation, as in the table.
-    pub id: String,
-    /// Rises with each start of the instance.
-    pub generation: u64,
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// Kept-alive connections.
-    pub pool: Pool,
-    /// Tries sent there.
-    pub requests: Cell<u64>,
-    /// Tries that failed there: no connection, reset, too late.
-    pub failures: Cell<u64>,
-    in_flight: Cell<u64>,
-}
-
-impl Target {
-    /// Requests in flight there.
-    pub fn in_flight(&self) -> u64 {
-        self.in_flight.get()
-    }
-}
-
-/// A request's right to be at a target; given back when dropped, exactly once.
-pub struct Place {
-    backend: Rc<Backend>,
-    key: TargetKey,
-    /// Where the request is to go.
-    pub target: Rc<Target>,
-}
-
-impl Place {
-    /// Names the target for [`Backend::seek`]'s `avoid`.
-    pub fn key(&self) -> TargetKey {
-        self.key
-    }
-
-    /// Keeps a connection for the next request and gives the place back.
-    pub fn put_back(self, upstream: Box<Upstream>) {
-        if self.target.pool.put(upstream) {
-            self.backend.gateway.pooled();
-        }
-    }
-
-    /// The target broke an answer off that the client has seen the beginning of.
-    pub fn broke_off(&self) {
-        self.backend.failures.set(self.backend.failures.get() + 1);
-    }
-
-    /// A try at the target failed; connections kept to it are not to be trusted.
-    pub fn failed(&self) {
-        self.target.failures.set(self.target.failures.get() + 1);
-        self.target.pool.clear();
-    }
-
-    /// A connection to the target was made or was there.
-    pub fn answered(&self) {
-        let news = self.backend.core.borrow_mut().answered(self.key);
-        if news {
-            self.backend.pump();
-        }
-    }
-
-    /// No connection to the target could be made.
-    pub fn refused(&self, reason: &str) {
-        let now = self.backend.gateway.now();
-        let news = self.backend.core.borrow_mut().refused(self.key, now);
-        if news {
-            self.backend.tell(Kind::TargetSuspect, Some(&self.target), reason);
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.target.in_flight.set(self.target.in_flight.get() - 1);
-        self.backend.core.borrow_mut().release(self.key);
-        self.backend.pump();
-        if self.target.in_flight.get() == 0 {
-            self.backend.gateway.told_idle();
-        }
-    }
-}
-
 /// Why no place was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoPlace {
@@ -133,84 +47,95 @@ pub enum NoPlace {
     WaitTimeout,
 }
 
-/// One service: places, queue, targets, counts.
+/// One service: places, queue, targets, counts. All workers share it, so that its queue is one queue.
 pub struct Backend {
     /// "application/service".
     pub name: String,
-    /// What its requests are held to.
-    pub policy: Cell<Policy>,
     /// Requests that came in.
-    pub requests: Cell<u64>,
+    pub requests: Count,
     /// Requests that got an answer of the gateway's own because no instance gave one, or a broken-off answer.
-    pub failures: Cell<u64>,
-    gateway: Rc<Gateway>,
-    core: RefCell<Service>,
-    targets: RefCell<HashMap<TargetKey, Rc<Target>>>,
-    waiters: RefCell<HashMap<Ticket, oneshot::Sender<Place>>>,
+    pub failures: Count,
+    pub(super) gateway: Arc<Gateway>,
+    core: Mutex<Core>,
+}
+
+/// What changes, under one lock: a request that is told to wait can't be granted a place before its sender is
+/// where the grant looks for it.
+struct Core {
+    policy: Arc<Policy>,
+    service: Service,
+    targets: HashMap<TargetKey, Arc<Target>>,
+    waiters: HashMap<Ticket, oneshot::Sender<Place>>,
     /// When the task that wakes the queue for targets set aside is to run; `None`: there is no such task.
-    wake: Cell<Option<Instant>>,
-    told_no_target: Cell<bool>,
+    wake: Option<Instant>,
+    told_no_target: bool,
 }
 
 impl Backend {
     /// A service as the table says, still without targets.
-    pub fn new(gateway: Rc<Gateway>, name: &str, backend: &table::Backend) -> Rc<Self> {
-        Rc::new(Self {
+    pub fn new(gateway: Arc<Gateway>, name: &str, backend: &table::Backend) -> Arc<Self> {
+        Arc::new(Self {
             name: name.to_owned(),
-            policy: Cell::new(backend.into()),
-            requests: Cell::new(0),
-            failures: Cell::new(0),
+            requests: Count::default(),
+            failures: Count::default(),
             gateway,
-            core: RefCell::new(Service::new(limits(backend))),
-            targets: RefCell::default(),
-            waiters: RefCell::default(),
-            wake: Cell::new(None),
-            told_no_target: Cell::new(false),
+            core: Mutex::new(Core {
+                policy: Arc::new(backend.into()),
+                service: Service::new(limits(backend)),
+                targets: HashMap::new(),
+                waiters: HashMap::new(),
+                wake: None,
+                told_no_target: false,
+            }),
         })
     }
 
-    /// Follows the table: new targets get requests, those it does not name get none from now on. Targets are
-    /// the same when id, generation and address are.
-    pub fn follow(self: &Rc<Self>, backend: &table::Backend) {
-        self.policy.set(backend.into());
-        self.core.borrow_mut().set_limits(limits(backend));
-        let gone: Vec<TargetKey> = self
+    /// Follows the table: new targets get requests, those it does not name get none from now on.
+    pub fn follow(self: &Arc<Self>, backend: &table::Backend) {
+        let mut core = self.core();
+        core.policy = Arc::new(backend.into());
+        core.service.set_limits(limits(backend));
+        let gone: Vec<TargetKey> = core
             .targets
-            .borrow()
             .iter()
-            .filter(|(_, target)| !backend.targets.iter().any(|wanted| is_same(wanted, target)))
+            .filter(|(_, target)| !backend.targets.iter().any(|wanted| target.is(wanted)))
             .map(|(key, _)| *key)
             .collect();
         for key in gone {
-            self.drop_target(key);
+            core.drop_target(key);
         }
         for wanted in &backend.targets {
-            let known = self.targets.borrow().values().any(|target| is_same(wanted, target));
+            let known = core.targets.values().any(|target| target.is(wanted));
             if !known && !self.gateway.has_exited(&wanted.id, wanted.generation) {
-                self.add_target(wanted);
+                let target = Target::new(wanted);
+                self.gateway.account(&target);
+                let key = core.service.add();
+                core.targets.insert(key, target);
+                core.told_no_target = false;
             }
         }
+        drop(core);
+        self.gateway.told_retired();
         self.pump();
     }
 
     /// Sends nothing more to an instance whose process is gone.
-    pub fn drop_exited(self: &Rc<Self>, id: &str, generation: u64) {
-        let found = self
-            .targets
-            .borrow()
-            .iter()
-            .find(|(_, target)| target.id == id && target.generation == generation)
-            .map(|(key, _)| *key);
-        if let Some(key) = found {
-            self.drop_target(key);
-            self.pump();
+    pub fn drop_exited(self: &Arc<Self>, id: &str, generation: u64) {
+        {
+            let mut core = self.core();
+            let found = core.targets.iter().find(|(_, target)| target.id == id && target.generation == generation);
+            let Some(key) = found.map(|(key, _)| *key) else { return };
+            core.drop_target(key);
         }
+        self.gateway.told_retired();
+        self.pump();
     }
 
-    /// A ticket for a request that has just arrived.
-    pub fn ticket(&self) -> Ticket {
-        self.requests.set(self.requests.get() + 1);
-        self.core.borrow_mut().ticket()
+    /// A ticket for a request that has just arrived, and what it is held to.
+    pub fn arrive(&self) -> (Ticket, Arc<Policy>) {
+        self.requests.more();
+        let mut core = self.core();
+        (core.service.ticket(), Arc::clone(&core.policy))
     }
 
     /// Seeks a place, waiting in the queue for at most `patience`. Dropping the future leaves the queue.
@@ -218,112 +143,66 @@ impl Backend {
     /// # Errors
     /// Why there is none.
     pub async fn seek(
-        self: &Rc<Self>,
+        self: &Arc<Self>,
         ticket: Ticket,
         avoid: &[TargetKey],
         patience: Duration,
     ) -> Result<Place, NoPlace> {
-        let sought = self.core.borrow_mut().seek(ticket, avoid, self.gateway.now());
-        match sought {
-            Sought::Placed(key) => Ok(self.place(key)),
-            Sought::Full => Err(NoPlace::QueueFull),
-            Sought::Waiting => self.wait(ticket, patience).await,
+        let (receiver, is_news) = {
+            let mut core = self.core();
+            match core.service.seek(ticket, avoid, self.gateway.now()) {
+                Sought::Placed(key) => return Ok(self.place(&core, key)),
+                Sought::Full => return Err(NoPlace::QueueFull),
+                Sought::Waiting => core.wait(ticket),
+            }
+        };
+        let _leaves = LeavesQueue { backend: self, ticket };
+        if is_news {
+            self.tell(Kind::NoTarget, None, "a request waits and the service has no target");
+        }
+        self.plan_wake();
+        match tokio::time::timeout(patience, receiver).await {
+            Ok(Ok(place)) => Ok(place),
+            // The sender lives in `waiters` as long as this request does, so only time can run out here.
+            _ if self.core().service.serving() == 0 => Err(NoPlace::NoTarget),
+            _ => Err(NoPlace::WaitTimeout),
         }
     }
 
     /// Requests that wait for a place.
     pub fn waiting(&self) -> usize {
-        self.core.borrow().waiting()
+        self.core().service.waiting()
     }
 
     /// The targets that may get requests, by name.
-    pub fn targets(&self) -> Vec<Rc<Target>> {
-        let mut targets: Vec<_> = self.targets.borrow().values().cloned().collect();
+    pub fn targets(&self) -> Vec<Arc<Target>> {
+        let mut targets: Vec<_> = self.core().targets.values().cloned().collect();
         targets.sort_by(|a, b| (&a.id, a.generation).cmp(&(&b.id, b.generation)));
         targets
     }
 
-    async fn wait(self: &Rc<Self>, ticket: Ticket, patience: Duration) -> Result<Place, NoPlace> {
-        let (sender, receiver) = oneshot::channel();
-        self.waiters.borrow_mut().insert(ticket, sender);
-        let _leaves = LeavesQueue { backend: self, ticket };
-        self.plan_wake();
-        if self.core.borrow().serving() == 0 && !self.told_no_target.replace(true) {
-            self.tell(Kind::NoTarget, None, "a request waits and the service has no target");
-        }
-        match tokio::time::timeout(patience, receiver).await {
-            Ok(Ok(place)) => Ok(place),
-            // The sender lives in `waiters` as long as this request does, so only time can run out here.
-            _ if self.core.borrow().serving() == 0 => Err(NoPlace::NoTarget),
-            _ => Err(NoPlace::WaitTimeout),
+    /// A connection to a target was made or was there.
+    pub(super) fn answered(self: &Arc<Self>, key: TargetKey) {
+        let news = self.core().service.answered(key);
+        if news {
+            self.pump();
         }
     }
 
-    fn add_target(self: &Rc<Self>, wanted: &table::Target) {
-        let key = self.core.borrow_mut().add();
-        let target = Rc::new(Target {
-            id: wanted.id.clone(),
-            generation: wanted.generation,
-            address: wanted.address,
-            pool: Pool::default(),
-            requests: Cell::new(0),
-            failures: Cell::new(0),
-            in_flight: Cell::new(0),
-        });
-        self.gateway.account(&target);
-        self.targets.borrow_mut().insert(key, target);
-        self.told_no_target.set(false);
-    }
-
-    fn drop_target(&self, key: TargetKey) {
-        self.core.borrow_mut().remove(key);
-        if let Some(target) = self.targets.borrow_mut().remove(&key) {
-            target.pool.close();
-        }
-    }
-
-    fn place(self: &Rc<Self>, key: TargetKey) -> Place {
-        let target = Rc::clone(&self.targets.borrow()[&key]);
-        target.in_flight.set(target.in_flight.get() + 1);
-        Place { backend: Rc::clone(self), key, target }
-    }
-
-    /// Hands free places to those who wait, oldest first.
-    fn pump(self: &Rc<Self>) {
-        loop {
-            let granted = self.core.borrow_mut().grant(self.gateway.now());
-            let Some((ticket, key)) = granted else { break };
-            let place = self.place(key);
-            let waiter = self.waiters.borrow_mut().remove(&ticket);
-            // A waiter leaves the queue before it goes, so there is one; were there none, dropping the place
-            // here gives it back.
-            if let Some(waiter) = waiter {
-                drop(waiter.send(place));
-            }
-        }
-        self.plan_wake();
-    }
-
-    /// Sees to it that the queue is looked at again when a target that is set aside may be tried.
-    fn plan_wake(self: &Rc<Self>) {
+    /// No connection to a target could be made; true when that is news.
+    pub(super) fn refused(&self, key: TargetKey) -> bool {
         let now = self.gateway.now();
-        let Some(wait) = self.core.borrow().wake_at(now).map(|at| at - now) else { return };
-        let at = Instant::now() + wait;
-        if self.wake.get().is_some_and(|planned| planned <= at) {
-            return;
-        }
-        self.wake.set(Some(at));
-        let backend = Rc::clone(self);
-        tokio::task::spawn_local(async move {
-            tokio::time::sleep_until(at).await;
-            if backend.wake.get() == Some(at) {
-                backend.wake.set(None);
-                backend.pump();
-            }
-        });
+        self.core().service.refused(key, now)
     }
 
-    fn tell(&self, kind: Kind, target: Option<&Target>, reason: &str) {
+    /// A place is free again.
+    pub(super) fn release(self: &Arc<Self>, key: TargetKey) {
+        self.core().service.release(key);
+        self.pump();
+    }
+
+    /// Tells the node.
+    pub(super) fn tell(&self, kind: Kind, target: Option<&Target>, reason: &str) {
         self.gateway.events.tell(&Event {
             kind,
             service: &self.name,
@@ -331,6 +210,76 @@ impl Backend {
             generation: target.map(|target| target.generation),
             reason,
         });
+    }
+
+    fn core(&self) -> MutexGuard<'_, Core> {
+        lock(&self.core)
+    }
+
+    fn place(self: &Arc<Self>, core: &Core, key: TargetKey) -> Place {
+        Place::new(Arc::clone(self), key, Arc::clone(&core.targets[&key]))
+    }
+
+    /// Hands free places to those who wait, oldest first.
+    fn pump(self: &Arc<Self>) {
+        while let Some((place, waiter)) = self.grant() {
+            // Outside the lock, since a waiter that is just going makes this give the place back.
+            if let Some(waiter) = waiter {
+                drop(waiter.send(place));
+            }
+        }
+        self.plan_wake();
+    }
+
+    fn grant(self: &Arc<Self>) -> Option<(Place, Option<oneshot::Sender<Place>>)> {
+        let mut core = self.core();
+        let (ticket, key) = core.service.grant(self.gateway.now())?;
+        let waiter = core.waiters.remove(&ticket);
+        Some((self.place(&core, key), waiter))
+    }
+
+    /// Sees to it that the queue is looked at again when a target that is set aside may be tried.
+    fn plan_wake(self: &Arc<Self>) {
+        let at = {
+            let mut core = self.core();
+            let now = self.gateway.now();
+            let Some(wait) = core.service.wake_at(now).map(|at| at - now) else { return };
+            let at = Instant::now() + wait;
+            if core.wake.is_some_and(|planned| planned <= at) {
+                return;
+            }
+            core.wake = Some(at);
+            at
+        };
+        let backend = Arc::clone(self);
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep_until(at).await;
+            {
+                let mut core = backend.core();
+                if core.wake != Some(at) {
+                    return;
+                }
+                core.wake = None;
+            }
+            backend.pump();
+        });
+    }
+}
+
+impl Core {
+    /// Puts a sender where a grant finds it; true when it is news that the service has no target.
+    fn wait(&mut self, ticket: Ticket) -> (oneshot::Receiver<Place>, bool) {
+        let (sender, receiver) = oneshot::channel();
+        self.waiters.insert(ticket, sender);
+        let is_news = self.service.serving() == 0 && !std::mem::replace(&mut self.told_no_target, true);
+        (receiver, is_news)
+    }
+
+    fn drop_target(&mut self, key: TargetKey) {
+        self.service.remove(key);
+        if let Some(target) = self.targets.remove(&key) {
+            target.retire();
+        }
     }
 }
 
@@ -342,8 +291,9 @@ struct LeavesQueue<'a> {
 
 impl Drop for LeavesQueue<'_> {
     fn drop(&mut self) {
-        self.backend.core.borrow_mut().cancel(self.ticket);
-        self.backend.waiters.borrow_mut().remove(&self.ticket);
+        let mut core = self.backend.core();
+        core.service.cancel(self.ticket);
+        core.waiters.remove(&self.ticket);
     }
 }
 
@@ -353,8 +303,4 @@ fn limits(backend: &table::Backend) -> Limits {
         Some(table::Concurrency::Auto) | None => None,
     };
     Limits { concurrency, queue_max: backend.queue_max.unwrap_or(10_000) }
-}
-
-fn is_same(wanted: &table::Target, target: &Target) -> bool {
-    wanted.id == target.id && wanted.generation == target.generation && wanted.address == target.address
 }

@@ -10,9 +10,9 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::backend::Place;
 use super::connection::ClientState;
 use super::interim::Relay;
+use super::target::Place;
 use super::upstream::Upstream;
 
 /// Largest body that is kept so that it can be sent again, and largest answer that is held back.

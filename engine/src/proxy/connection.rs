@@ -7,6 +7,7 @@ use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,8 +20,8 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
+use super::connections::Seat;
 use super::forward;
-use super::gateway::{Gateway, Seat};
 use super::head::{Framing, HEAD_MAX};
 use super::headers;
 use super::listen::Listening;
@@ -52,7 +53,7 @@ pub struct ClientState {
     /// Its socket.
     pub wire: Rc<Wire>,
     /// The listener it came in by.
-    pub listening: Rc<Listening>,
+    pub listening: Arc<Listening>,
     /// Its address.
     peer: IpAddr,
     /// Its address as X-Forwarded-For has it.
@@ -67,7 +68,7 @@ pub struct ClientState {
 }
 
 impl ClientState {
-    fn new(wire: Rc<Wire>, listening: Rc<Listening>, peer: SocketAddr) -> Rc<Self> {
+    fn new(wire: Rc<Wire>, listening: Arc<Listening>, peer: SocketAddr) -> Rc<Self> {
         let peer = peer.ip().to_canonical();
         Rc::new(Self {
             wire,
@@ -153,7 +154,7 @@ impl ClientState {
 }
 
 /// Serves a client until it or the gateway has had enough. Never fails: a broken connection just ends.
-pub async fn serve(gateway: Rc<Gateway>, listening: Rc<Listening>, stream: TcpStream, peer: SocketAddr) {
+pub async fn serve(seat: Seat, listening: Arc<Listening>, stream: TcpStream, peer: SocketAddr) {
     let wire = Wire::of_client(stream);
     let client = ClientState::new(Rc::clone(&wire), listening, peer);
     let service = service_fn(|request: Request<Incoming>| {
@@ -167,7 +168,7 @@ pub async fn serve(gateway: Rc<Gateway>, listening: Rc<Listening>, stream: TcpSt
         .serve_connection(TokioIo::new(WireIo(Rc::clone(&wire))), service);
 
     let timer = std::pin::pin!(tokio::time::sleep(IDLE_TIMEOUT));
-    let mut guard = Guard { client: &client, timer, seat: gateway.connections.sit_down(), told_to_end: false };
+    let mut guard = Guard { client: &client, timer, seat, told_to_end: false };
     let ended = poll_fn(|cx| {
         if guard.wants_end(cx) {
             Pin::new(&mut connection).graceful_shutdown();
@@ -197,7 +198,7 @@ pub async fn serve(gateway: Rc<Gateway>, listening: Rc<Listening>, stream: TcpSt
 struct Guard<'a> {
     client: &'a ClientState,
     timer: Pin<&'a mut Sleep>,
-    seat: Seat<'a>,
+    seat: Seat,
     told_to_end: bool,
 }
 

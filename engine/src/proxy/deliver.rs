@@ -8,18 +8,20 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::Response;
 use tokio::time::Instant;
 
 use super::attempt::{attempt, connection_to};
-use super::backend::{Backend, NoPlace, Policy, Target};
+use super::backend::{Backend, NoPlace, Policy};
 use super::body::AnswerBody;
 use super::connection::ClientState;
 use super::outbound::{Outbound, Payload};
 use super::problem::{Problem, Reason};
+use super::target::Target;
 use super::upstream::Failed;
-use crate::dispatch::TargetKey;
+use crate::dispatch::{TargetKey, Ticket};
 
 /// Kept-alive connections found broken that do not count as tries.
 const STALE_MAX: u32 = 2;
@@ -30,7 +32,7 @@ struct Progress {
     /// A try went out whose outcome is not known to be "nothing happened".
     sent: Cell<bool>,
     /// Where the current try is.
-    target: RefCell<Option<Rc<Target>>>,
+    target: RefCell<Option<Arc<Target>>>,
 }
 
 /// Has a request answered within the time that there is for it.
@@ -38,17 +40,17 @@ struct Progress {
 /// # Errors
 /// What the client is told instead of an instance's answer.
 pub async fn deliver_in_time(
-    backend: &Rc<Backend>,
+    backend: &Arc<Backend>,
     client: &Rc<ClientState>,
     outbound: &mut Outbound,
 ) -> Result<Response<AnswerBody>, Problem> {
-    let policy = backend.policy.get();
+    let (ticket, policy) = backend.arrive();
     let progress = Progress::default();
-    let delivering = deliver(backend, client, outbound, policy, &progress);
+    let delivering = deliver(backend, client, outbound, (ticket, &policy), &progress);
     let Some(limit) = policy.timeout else { return delivering.await };
     tokio::time::timeout(limit, delivering).await.unwrap_or_else(|_| {
         if let Some(target) = progress.target.take() {
-            target.failures.set(target.failures.get() + 1);
+            target.failures.more();
         }
         let detail = format!("No answer began within {} ms.", limit.as_millis());
         Err(Problem::of(Reason::Timeout, detail).happened(progress.sent.get()))
@@ -56,20 +58,19 @@ pub async fn deliver_in_time(
 }
 
 async fn deliver(
-    backend: &Rc<Backend>,
+    backend: &Arc<Backend>,
     client: &Rc<ClientState>,
     outbound: &mut Outbound,
-    policy: Policy,
+    (ticket, policy): (Ticket, &Policy),
     progress: &Progress,
 ) -> Result<Response<AnswerBody>, Problem> {
-    let ticket = backend.ticket();
     let mut avoid: Vec<TargetKey> = Vec::new();
     let (mut tries, mut stale) = (0, 0);
     let mut patience = policy.wait;
     loop {
         let began = Instant::now();
         let place = backend.seek(ticket, &avoid, patience).await.map_err(|why| no_place(why, policy, progress))?;
-        let (key, target) = (place.key(), Rc::clone(&place.target));
+        let (key, target) = (place.key(), Arc::clone(&place.target));
         let connected = connection_to(&place, outbound).await;
         patience = patience.saturating_sub(began.elapsed());
         let Some(upstream) = connected else {
@@ -77,7 +78,7 @@ async fn deliver(
             continue;
         };
         let was_used = upstream.used;
-        target.requests.set(target.requests.get() + 1);
+        target.requests.more();
         *progress.target.borrow_mut() = Some(target);
         let was_sent = progress.sent.replace(true);
         let tried = attempt(client, outbound, upstream, place).await;
@@ -114,7 +115,7 @@ fn push_new(keys: &mut Vec<TargetKey>, key: TargetKey) {
     }
 }
 
-fn no_place(why: NoPlace, policy: Policy, progress: &Progress) -> Problem {
+fn no_place(why: NoPlace, policy: &Policy, progress: &Progress) -> Problem {
     let wait = policy.wait.as_millis();
     let problem = match why {
         NoPlace::QueueFull => Problem::of(Reason::QueueFull, "The service's queue is full."),

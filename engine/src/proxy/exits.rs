@@ -3,7 +3,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::Interest;
@@ -19,7 +19,7 @@ enum Watched {
 }
 
 /// Watches a target's process in a task of its own, if the table names one.
-pub fn watch(gateway: &Rc<Gateway>, service: &str, target: &Target) -> Option<tokio::task::AbortHandle> {
+pub fn watch(gateway: &Arc<Gateway>, service: &str, target: &Target) -> Option<tokio::task::AbortHandle> {
     let pid = target.pid?;
     let begun = begin(pid, target.start_time)
         .and_then(|watched| match watched {
@@ -31,7 +31,7 @@ pub fn watch(gateway: &Rc<Gateway>, service: &str, target: &Target) -> Option<to
             eprintln!("gateway: cannot watch process {pid} of instance {}: {error}", target.id);
         })
         .ok()?;
-    let (gateway, service) = (Rc::clone(gateway), service.to_owned());
+    let (gateway, service) = (Arc::clone(gateway), service.to_owned());
     let (id, generation) = (target.id.clone(), target.generation);
     let task = tokio::task::spawn_local(async move {
         if let Some(fd) = begun {

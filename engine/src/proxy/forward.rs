@@ -23,13 +23,13 @@ pub async fn answer(client: Rc<ClientState>, request: Request<Incoming>) -> Resp
     let (parts, incoming) = request.into_parts();
     match respond(&client, parts, incoming).await {
         Ok(mut response) => {
-            if client.listening.closed.get() {
+            if client.listening.is_closed() {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             response
         }
         Err(problem) => {
-            let ends = problem.reason == Reason::BadRequest || client.listening.closed.get();
+            let ends = problem.reason == Reason::BadRequest || client.listening.is_closed();
             let (mut parts, text) = problem.response().into_parts();
             if ends {
                 parts.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -45,7 +45,7 @@ async fn respond(client: &Rc<ClientState>, parts: Parts, incoming: Incoming) -> 
     let mut outbound = Outbound::from_client(client, parts, incoming, framing, &host).await?;
     let answered = deliver_in_time(&backend, client, &mut outbound).await;
     answered.map_err(|problem| {
-        backend.failures.set(backend.failures.get() + 1);
+        backend.failures.more();
         problem.at(&backend.name)
     })
 }

@@ -1,10 +1,10 @@
 //! The addresses at which the gateway answers: bound, accepted from, given up.
 
-use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
-use super::connection;
 use super::gateway::Gateway;
 use super::route::Routes;
+use super::shared::lock;
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 4096;
@@ -26,12 +26,12 @@ pub struct Listening {
     /// The address, as the table names it.
     pub address: SocketAddr,
     /// Where its requests go; replaced whole.
-    pub routes: RefCell<Rc<Routes>>,
+    pub routes: Mutex<Arc<Routes>>,
     /// The table does not name the address any more: its connections end with their next answer.
-    pub closed: Cell<bool>,
+    pub closed: AtomicBool,
     /// `None` once no more connections are taken; the address is free from that moment on.
-    socket: RefCell<Option<TcpListener>>,
-    accepting: RefCell<Option<AbortHandle>>,
+    socket: Mutex<Option<TcpListener>>,
+    accepting: Mutex<Option<AbortHandle>>,
 }
 
 impl Listening {
@@ -39,30 +39,35 @@ impl Listening {
     ///
     /// # Errors
     /// The kernel's; the address is free again then.
-    pub fn start(gateway: &Rc<Gateway>, address: SocketAddr, socket: std::net::TcpListener) -> io::Result<Rc<Self>> {
-        let socket = RefCell::new(Some(TcpListener::from_std(socket)?));
-        let listening = Rc::new(Self {
+    pub fn start(gateway: &Arc<Gateway>, address: SocketAddr, socket: std::net::TcpListener) -> io::Result<Arc<Self>> {
+        let socket = Mutex::new(Some(TcpListener::from_std(socket)?));
+        let listening = Arc::new(Self {
             address,
-            routes: RefCell::default(),
-            closed: Cell::new(false),
+            routes: Mutex::default(),
+            closed: AtomicBool::new(false),
             socket,
-            accepting: RefCell::new(None),
+            accepting: Mutex::new(None),
         });
-        let task = tokio::task::spawn_local(accept(Rc::clone(gateway), Rc::clone(&listening)));
-        *listening.accepting.borrow_mut() = Some(task.abort_handle());
+        let task = tokio::task::spawn_local(accept(Arc::clone(gateway), Arc::clone(&listening)));
+        *lock(&listening.accepting) = Some(task.abort_handle());
         Ok(listening)
+    }
+
+    /// Whether the address was given up.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     /// Gives the address up; connections there end with their next answer.
     pub fn close(&self) {
-        self.closed.set(true);
+        self.closed.store(true, Ordering::Release);
         self.stop_accepting();
     }
 
     /// Takes no more connections; those there go on.
     pub fn stop_accepting(&self) {
-        self.socket.take();
-        if let Some(task) = self.accepting.borrow_mut().take() {
+        lock(&self.socket).take();
+        if let Some(task) = lock(&self.accepting).take() {
             task.abort();
         }
     }
@@ -85,17 +90,18 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-async fn accept(gateway: Rc<Gateway>, listening: Rc<Listening>) {
+async fn accept(gateway: Arc<Gateway>, listening: Arc<Listening>) {
     loop {
         gateway.connections.wait_for_room().await;
-        let accepted = poll_fn(|cx| match &*listening.socket.borrow() {
+        let accepted = poll_fn(|cx| match &*lock(&listening.socket) {
             Some(socket) => socket.poll_accept(cx).map(Some),
             None => Poll::Ready(None),
         });
         match accepted.await {
             None => return,
             Some(Ok((stream, peer))) => {
-                tokio::task::spawn_local(connection::serve(Rc::clone(&gateway), Rc::clone(&listening), stream, peer));
+                let seat = gateway.connections.sit_down();
+                gateway.workers.serve(seat, Arc::clone(&listening), stream, peer);
             }
             Some(Err(error)) => {
                 eprintln!("gateway: cannot accept at {}: {error}", listening.address);

@@ -1,12 +1,14 @@
 //! The gateway's path of a request: a listener takes the connection, a route names the service, dispatch gives
-//! a place, a connection to the instance carries the request, and the answer streams back. Everything runs on
-//! one thread, so that there is no lock on the way and one queue per service is exact.
+//! a place, a connection to the instance carries the request, and the answer streams back. A request
+//! stays on the thread that took its connection; what the threads share is behind locks that are held for a few
+//! instructions, so that one queue per service is exact.
 
 pub mod admit;
 pub mod attempt;
 pub mod backend;
 pub mod body;
 pub mod connection;
+pub mod connections;
 pub mod deliver;
 pub mod exits;
 pub mod forward;
@@ -16,8 +18,12 @@ pub mod headers;
 pub mod interim;
 pub mod listen;
 pub mod outbound;
+pub mod pools;
 pub mod problem;
 pub mod route;
+pub mod shared;
+pub mod target;
 pub mod tunnel;
 pub mod upstream;
 pub mod wire;
+pub mod workers;

@@ -1,7 +1,7 @@
 //! Which service a request is for: by host and the longest path that matches on segment boundaries. The path is
 //! compared as it came: what `..` or `%2f` mean is for the service to say.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::backend::Backend;
 
@@ -18,12 +18,12 @@ pub struct Route {
     /// Without a slash at its end, so "" is the root.
     pub path: String,
     /// Where the request goes.
-    pub backend: Rc<Backend>,
+    pub backend: Arc<Backend>,
 }
 
 impl Route {
     /// A rule as the table has it.
-    pub fn new(host: Option<&str>, path: &str, backend: Rc<Backend>) -> Self {
+    pub fn new(host: Option<&str>, path: &str, backend: Arc<Backend>) -> Self {
         Self { host: host.map(str::to_ascii_lowercase), path: path.trim_end_matches('/').to_owned(), backend }
     }
 
@@ -40,7 +40,7 @@ impl Routes {
     }
 
     /// The service for a host (without port) and a path; `None`: no rule matches.
-    pub fn find(&self, host: &str, path: &str) -> Option<&Rc<Backend>> {
+    pub fn find(&self, host: &str, path: &str) -> Option<&Arc<Backend>> {
         self.rules.iter().find(|rule| rule.matches(host, path)).map(|rule| &rule.backend)
     }
 }

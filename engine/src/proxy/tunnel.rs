@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use tokio::io::{AsyncWriteExt, copy_bidirectional};
 
-use super::backend::Place;
+use super::target::Place;
 use super::wire::WireIo;
 
 /// The instance's side of a tunnel that is about to begin.

@@ -2,7 +2,7 @@
 //!
 //! A connection is polled by whoever uses it and by nobody while it is idle, so that a request costs one task.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -121,52 +121,50 @@ impl Upstream {
     }
 }
 
-/// The idle connections to one target, the youngest last.
+/// The idle connections to one target, the youngest last. Each was put in at an epoch of the target; those of
+/// an older one are not to be trusted.
 #[derive(Default)]
 pub struct Pool {
-    idle: RefCell<Vec<(Box<Upstream>, Instant)>>,
-    closed: Cell<bool>,
+    idle: RefCell<Vec<Idle>>,
+}
+
+struct Idle {
+    upstream: Box<Upstream>,
+    since: Instant,
+    epoch: u64,
 }
 
 impl Pool {
     /// The connection used last, if it is still good. `ask_kernel` costs a system call and closes the gap in
     /// which the peer has closed and the event loop has not heard of it.
-    pub fn take(&self, ask_kernel: bool) -> Option<Box<Upstream>> {
+    pub fn take(&self, ask_kernel: bool, epoch: u64) -> Option<Box<Upstream>> {
         let mut cx = Context::from_waker(Waker::noop());
         loop {
-            let (mut upstream, since) = self.idle.borrow_mut().pop()?;
-            if since.elapsed() < IDLE_MAX && upstream.is_reusable(&mut cx) && (!ask_kernel || upstream.is_quiet()) {
-                return Some(upstream);
+            let mut idle = self.idle.borrow_mut().pop()?;
+            if idle.is_young(epoch) && idle.upstream.is_reusable(&mut cx) && (!ask_kernel || idle.upstream.is_quiet()) {
+                return Some(idle.upstream);
             }
         }
     }
 
-    /// Keeps a connection for the next request; false when it was closed instead.
-    pub fn put(&self, upstream: Box<Upstream>) -> bool {
+    /// Keeps a connection for the next request, or closes it where there are many.
+    pub fn put(&self, upstream: Box<Upstream>, epoch: u64) {
         let mut idle = self.idle.borrow_mut();
-        let room = !self.closed.get() && idle.len() < IDLE_COUNT_MAX;
-        if room {
-            idle.push((upstream, Instant::now()));
+        if idle.len() < IDLE_COUNT_MAX {
+            idle.push(Idle { upstream, since: Instant::now(), epoch });
         }
-        room
-    }
-
-    /// Closes what is idle: the target has just broken a connection.
-    pub fn clear(&self) {
-        self.idle.borrow_mut().clear();
-    }
-
-    /// Closes what is idle and keeps nothing from now on: the target gets no more requests.
-    pub fn close(&self) {
-        self.closed.set(true);
-        self.clear();
     }
 
     /// Closes what has been idle for too long; true when something is left.
-    pub fn sweep(&self) -> bool {
+    pub fn sweep(&self, epoch: u64) -> bool {
         let mut idle = self.idle.borrow_mut();
-        let stale = idle.iter().take_while(|(_, since)| since.elapsed() >= IDLE_MAX).count();
-        idle.drain(..stale);
+        idle.retain(|idle| idle.is_young(epoch));
         !idle.is_empty()
+    }
+}
+
+impl Idle {
+    fn is_young(&self, epoch: u64) -> bool {
+        self.epoch == epoch && self.since.elapsed() < IDLE_MAX
     }
 }

@@ -1,10 +1,11 @@
 """
-``python -m unisono.gateway CONTROL_SOCKET TABLE_FILE``: the gateway as a process of its own.
+``python -m unisono.gateway [--workers N] CONTROL_SOCKET TABLE_FILE``: the gateway as a process of its own.
 
 It is started by :mod:`unisono.gateway.process` and imports nothing but the engine, so that it serves within
 a fraction of a second. Everything it does is Rust; see ``engine/``.
 """
 
+import os
 import sys
 
 from unisono import _engine
@@ -12,10 +13,15 @@ from unisono import _engine
 
 def main() -> None:
     """Runs until SIGTERM; exits with 1 and one line on stderr when it cannot start."""
-    if len(sys.argv) != 3:
-        sys.exit("usage: python -m unisono.gateway CONTROL_SOCKET TABLE_FILE")
+    arguments, workers = sys.argv[1:], os.environ.get("UNISONO_GATEWAY_WORKERS")
+    if arguments[:1] == ["--workers"]:
+        workers, arguments = arguments[1] if len(arguments) > 1 else "", arguments[2:]
+    if len(arguments) != 2:
+        sys.exit("usage: python -m unisono.gateway [--workers N] CONTROL_SOCKET TABLE_FILE")
+    if workers is not None and not workers.isdecimal():
+        sys.exit(f"gateway: {workers!r} workers; a number from 1 to 64 would be right")
     try:
-        _engine.run_gateway(sys.argv[1], sys.argv[2])
+        _engine.run_gateway(*arguments, workers=None if workers is None else int(workers))
     except OSError as error:
         sys.exit(f"gateway: {error}")
 
