@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Request, Response, StatusCode, Version};
+use tokio::time::Instant;
 
 use super::body::{AnswerBody, Held, SMALL_MAX, Source, UpstreamBody, hold};
 use super::connection::ClientState;
@@ -57,6 +58,9 @@ pub async fn attempt(
     *request.method_mut() = outbound.method.clone();
     *request.uri_mut() = outbound.uri.clone();
     *request.headers_mut() = outbound.headers.clone();
+    if let Some(deadline) = &outbound.deadline {
+        deadline.write(request.headers_mut(), Instant::now());
+    }
     relay.attach(&mut request);
 
     let answered = {

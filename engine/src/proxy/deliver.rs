@@ -17,6 +17,7 @@ use super::attempt::{attempt, connection_to};
 use super::backend::{Backend, NoPlace, Policy};
 use super::body::AnswerBody;
 use super::connection::ClientState;
+use super::deadline::Deadline;
 use super::outbound::{Outbound, Payload};
 use super::problem::{Problem, Reason};
 use super::target::Target;
@@ -46,15 +47,34 @@ pub async fn deliver_in_time(
 ) -> Result<Response<AnswerBody>, Problem> {
     let (ticket, policy) = backend.arrive();
     let progress = Progress::default();
+    let Some((ends, reason)) = end_of(&policy, outbound.deadline) else {
+        return deliver(backend, client, outbound, (ticket, &policy), &progress).await;
+    };
+    if ends <= Instant::now() {
+        return Err(too_late(reason, &policy).happened(false));
+    }
     let delivering = deliver(backend, client, outbound, (ticket, &policy), &progress);
-    let Some(limit) = policy.timeout else { return delivering.await };
-    tokio::time::timeout(limit, delivering).await.unwrap_or_else(|_| {
+    tokio::time::timeout_at(ends, delivering).await.unwrap_or_else(|_| {
         if let Some(target) = progress.target.take() {
             target.failures.more();
         }
-        let detail = format!("No answer began within {} ms.", limit.as_millis());
-        Err(Problem::of(Reason::Timeout, detail).happened(progress.sent.get()))
+        Err(too_late(reason, &policy).happened(progress.sent.get()))
     })
+}
+
+/// When a request's time is over, and whose limit that is.
+fn end_of(policy: &Policy, deadline: Option<Deadline>) -> Option<(Instant, Reason)> {
+    let own = policy.timeout.map(|limit| (Instant::now() + limit, Reason::Timeout));
+    let asked = deadline.map(|deadline| (deadline.at, Reason::Deadline));
+    own.into_iter().chain(asked).min_by_key(|(ends, _)| *ends)
+}
+
+fn too_late(reason: Reason, policy: &Policy) -> Problem {
+    let detail = match policy.timeout {
+        Some(limit) if reason == Reason::Timeout => format!("No answer began within {} ms.", limit.as_millis()),
+        _ => "No answer began within the time that the request allows.".into(),
+    };
+    Problem::of(reason, detail)
 }
 
 async fn deliver(

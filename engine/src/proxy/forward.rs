@@ -9,10 +9,12 @@ use http::request::Parts;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use super::admit::{Admitted, admit};
 use super::body::{AnswerBody, Source};
 use super::connection::ClientState;
+use super::deadline::Deadline;
 use super::deliver::deliver_in_time;
 use super::head::Framing;
 use super::outbound::Outbound;
@@ -40,9 +42,11 @@ pub async fn answer(client: Rc<ClientState>, request: Request<Incoming>) -> Resp
 }
 
 async fn respond(client: &Rc<ClientState>, parts: Parts, incoming: Incoming) -> Result<Response<AnswerBody>, Problem> {
+    let arrived = Instant::now();
     let framing = incoming.size_hint().exact().map_or(Framing::Chunked, Framing::Length);
     let Admitted { host, backend } = admit(client, &parts, framing)?;
     let mut outbound = Outbound::from_client(client, parts, incoming, framing, &host).await?;
+    outbound.deadline = Deadline::read(&outbound.headers, arrived);
     let answered = deliver_in_time(&backend, client, &mut outbound).await;
     answered.map_err(|problem| {
         backend.failures.more();

@@ -9,6 +9,7 @@ pub mod backend;
 pub mod body;
 pub mod connection;
 pub mod connections;
+pub mod deadline;
 pub mod deliver;
 pub mod exits;
 pub mod forward;

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use super::admit::BODY_MAX;
 use super::body::{SMALL_MAX, SendBody, read_whole};
 use super::connection::ClientState;
+use super::deadline::Deadline;
 use super::head::Framing;
 use super::headers::{self, Identity};
 use super::interim::Relay;
@@ -34,6 +35,8 @@ pub struct Outbound {
     pub repeatable: bool,
     /// It asks to leave HTTP.
     pub upgrade: bool,
+    /// When the client gives up, where it says so.
+    pub deadline: Option<Deadline>,
     /// It waits for 100 (Continue).
     expects: bool,
 }
@@ -100,7 +103,7 @@ impl Outbound {
         let idempotent = is_idempotent(&method) || headers.contains_key(&IDEMPOTENCY_KEY);
         let repeatable = idempotent && !upgrade && !matches!(payload, Payload::Streamed(_));
         let path = uri.into_parts().path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
-        Ok(Self { method, uri: path.into(), headers, payload, repeatable, upgrade, expects })
+        Ok(Self { method, uri: path.into(), headers, payload, repeatable, upgrade, deadline: None, expects })
     }
 
     /// The body for one more try.

@@ -22,6 +22,8 @@ pub enum Reason {
     QueueFull,
     /// The answer did not begin within the service's timeout.
     Timeout,
+    /// The answer did not begin within the time that the client gave.
+    Deadline,
     /// The instance broke the connection.
     UpstreamReset,
     /// The instance answered what is not HTTP.
@@ -39,6 +41,7 @@ impl Reason {
             Self::WaitTimeout => "wait_timeout",
             Self::QueueFull => "queue_full",
             Self::Timeout => "timeout",
+            Self::Deadline => "deadline",
             Self::UpstreamReset => "upstream_reset",
             Self::UpstreamInvalid => "upstream_invalid",
         }
@@ -51,7 +54,7 @@ impl Reason {
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NoTarget | Self::WaitTimeout | Self::QueueFull => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::Timeout | Self::Deadline => StatusCode::GATEWAY_TIMEOUT,
             Self::UpstreamReset | Self::UpstreamInvalid => StatusCode::BAD_GATEWAY,
         }
     }
@@ -65,7 +68,7 @@ impl Reason {
             Self::NoTarget => "The service has no ready instance",
             Self::WaitTimeout => "The service is busy",
             Self::QueueFull => "Too many requests wait for the service",
-            Self::Timeout => "The service did not answer in time",
+            Self::Timeout | Self::Deadline => "The service did not answer in time",
             Self::UpstreamReset => "The instance broke the connection",
             Self::UpstreamInvalid => "The instance's answer is not HTTP",
         }
