@@ -16,6 +16,7 @@ from unisono.control.records import Happening, Revision, Rollout, RolloutPhase, 
 from unisono.control.snapshot import Snapshot
 from unisono.spec.changes import MASK
 from unisono.spec.model import ApplicationSpec, Dependency, PublishedPort, Route
+from unisono.spec.requests import Mirror
 from unisono.store.base import Put
 from unisono.store.sqlite import SqliteStore
 
@@ -299,6 +300,7 @@ REFUSED: list[tuple[str, ApplicationSpec, str]] = [
     ("a missing dependency", application(spec("db"), spec(after=("dbs",))), "did you mean db?"),
     ("a circle", application(spec("db", after=("web",)), spec(after=("db",))), "in a circle"),
     ("a fixed port twice", application(spec(port=80, replicas=2)), "insists on port 80"),
+    ("a mirror of itself", application(spec(mirror=Mirror(service="web"))), "which is no other service"),
     ("too many", application(spec(replicas=1001)), "0 to 1000 are possible"),
 ]
 

@@ -56,6 +56,17 @@ async def test_2xx_and_3xx_are_well(status: bytes) -> None:
     assert requests[0].startswith(b"GET /healthz HTTP/1.1\r\nHost: " + address.encode())
 
 
+async def test_health_may_be_told_at_another_port() -> None:
+    """Of the same host; a probe that fails names it."""
+    async with server(b"HTTP/1.1 200 OK\r\n\r\n") as (address, _, _):
+        port = int(address.rpartition(":")[2])
+        well = await ask(HealthCheck(kind="http", port=port, timeout=5.0), "127.0.0.1:1")
+
+    ill = await ask(HealthCheck(kind="http", port=port, timeout=5.0), "127.0.0.1:1")
+
+    assert (well, ill) == ("", f"http port {port} /: connection refused")
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [

@@ -10,9 +10,24 @@ from typing import Any
 from tests.node.fake_gateway import FakeGateway
 from unisono.control.records import Service
 from unisono.gateway.errors import Outdated, Unbound, Unreachable
-from unisono.gateway.table import Backend, Listener, Retry, Rule, Target
-from unisono.node.routing import Routed, Routing, build_table
+from unisono.gateway.table import (
+    Backend,
+    Certificate,
+    HashOn,
+    Hedge,
+    Listener,
+    Mirror,
+    Retry,
+    Rule,
+    Sticky,
+    Target,
+    Tls,
+)
+from unisono.node.routing import Routing, build_table
+from unisono.node.treating import Routed
+from unisono.spec import requests as spec_of
 from unisono.spec.model import PublishedPort, Route, ServiceSpec
+from unisono.spec.requests import Retries
 
 PUBLIC = "127.0.0.1:8080"
 
@@ -75,13 +90,98 @@ def test_at_the_public_address_hosts_come_first_and_longer_paths_before_shorter(
 def test_settings_of_a_service_reach_the_gateway() -> None:
     """Seconds become milliseconds; no timeout stays none."""
     table = build_table(
-        1, [routed(concurrency=4, timeout=2.5, attempts=2), routed("slow", 20001, timeout=None)], {}, PUBLIC
+        1,
+        [
+            routed(concurrency=4, timeout=2.5, retries=Retries(attempts=2)),
+            routed("slow", 20001, timeout=None),
+        ],
+        {},
+        PUBLIC,
     )
 
     assert table.services == {
         "shop/web": Backend(concurrency=4, timeout_ms=2500, retry=Retry(attempts=2)),
         "shop/slow": Backend(timeout_ms=None),
     }
+
+
+def test_every_word_of_a_service_reaches_the_gateway() -> None:
+    """How its requests are treated is the gateway's to do."""
+    spec: dict[str, Any] = {
+        "concurrency": "auto",
+        "protocol": "grpc",
+        "balance": spec_of.Balance(policy="maglev", hash_on=spec_of.HashOn(of="client"), hash_load=None),
+        "hold": True,
+        "queue": spec_of.Queue(max=3, bytes=4, wait=0.25),
+        "retries": Retries(attempts=1, budget=0.5, statuses=(500,), backoff=0.001, backoff_max=0.002),
+        "hedge": spec_of.Hedging(after=0.05, budget=0.5),
+        "eject": False,
+        "slow_start": 0.0,
+        "sticky": "at",
+        "mirror": spec_of.Mirror(service="copy", share=0.5),
+    }
+
+    table = build_table(1, [routed(**spec), routed("copy", 20001)], {}, PUBLIC)
+
+    assert table.services is not None
+    assert table.services["shop/web"] == Backend(
+        concurrency="auto",
+        protocol="h2",
+        balance="maglev",
+        hash_on=HashOn(of="client"),
+        hash_load=None,
+        hold=True,
+        wait_ms=250,
+        queue_max=3,
+        queue_bytes_max=4,
+        retry=Retry(attempts=1, budget=0.5, statuses=(500,), backoff_ms=1, backoff_max_ms=2),
+        hedge=Hedge(after_ms=50, budget=0.5),
+        eject=False,
+        slow_start_ms=0,
+        sticky=Sticky(cookie="at"),
+        mirror=Mirror(service="shop/copy", percent=50.0),
+    )
+
+
+def test_a_mirror_that_is_gone_is_left_out() -> None:
+    """The gateway would refuse the whole table for it."""
+    table = build_table(1, [routed(mirror=spec_of.Mirror(service="copy"))], {}, PUBLIC)
+
+    assert table.services is not None
+    assert table.services["shop/web"].mirror is None
+
+
+def test_priorities_and_certificates_stand_at_the_listeners() -> None:
+    """Those of all services at the public address together, in the order of their names."""
+    a, b = (spec_of.Certificate(certificate=f"/{n}.pem", key=f"/{n}.key") for n in "ab")
+    secured = spec_of.Tls(certificates=(b,), client_ca="/ca.pem")
+    web = routed(
+        routes=(Route(path="/", priority="high"),), tls=(b,), ports=(PublishedPort(port=1, tls=secured),)
+    )
+    api = routed("api", 20001, routes=(Route(path="/a"),), tls=(a, b))
+
+    table = build_table(1, [web, api], {}, PUBLIC)
+
+    at = {listener.address: listener for listener in table.listeners}
+    first, second = (Certificate(certificate=c.certificate, key=c.key) for c in (a, b))
+    assert at[PUBLIC].tls == Tls(certificates=(first, second))
+    assert [rule.priority for rule in at[PUBLIC].rules] == ["normal", "high"]
+    assert at["127.0.0.1:1"].tls == Tls(certificates=(second,), client_ca="/ca.pem")
+    assert at["127.0.0.1:20000"].tls is None
+    written = {one["address"]: one["tls"] for one in table.to_json()["listeners"]}
+    pair = {"certificate": "/b.pem", "key": "/b.key"}
+    assert written["127.0.0.1:1"] == {"certificates": [pair], "client_ca": "/ca.pem"}
+
+
+def test_a_tcp_service_is_alone_at_its_addresses() -> None:
+    """Also when two want one, which the gateway would refuse the whole table for."""
+    raw = routed("raw", mode="tcp", ports=(PublishedPort(port=1), PublishedPort(port=1)))
+    rival = routed("web", 20001, ports=(PublishedPort(port=1),))
+
+    table = build_table(1, [raw, rival], {}, PUBLIC)
+
+    found = {listener.address: (listener.mode, listener.rules) for listener in table.listeners}
+    assert found["127.0.0.1:1"] == found["127.0.0.1:20000"] == ("tcp", (Rule(service="shop/raw"),))
 
 
 def test_a_worker_is_not_in_the_table() -> None:

@@ -18,8 +18,17 @@ NAMES = st.from_regex(r"[A-Z_][A-Z0-9_]{0,4}", fullmatch=True).filter(
     lambda name: name not in ("PORT", "PATH")
 )
 DURATIONS = st.builds("{}{}".format, st.integers(1, 5000), st.sampled_from(["ms", "s", "m"]))
+PERCENTS = st.integers(0, 100_000_000).map(lambda millionths: f"{millionths / 1_000_000:.6f}%")
 PROBES = st.sampled_from(
-    [{"http": "/x"}, {"tcp": True}, {"command": "sleep 1"}, {"disable": True}, {"test": "$$X"}, {}]
+    [
+        {"http": "/x"},
+        {"http": {"path": "/x", "port": 81}},
+        {"tcp": True},
+        {"command": "sleep 1"},
+        {"disable": True},
+        {"test": "$$X"},
+        {},
+    ]
 )
 SERVICES = st.fixed_dictionaries(
     {
@@ -35,21 +44,50 @@ SERVICES = st.fixed_dictionaries(
         "timeout": DURATIONS | st.just("none"),
         "drain_period": DURATIONS,
         "stop_signal": st.sampled_from(["SIGINT", "TERM", "9"]),
-        "concurrency": st.integers(1, 99),
-        "retries": st.just({"attempts": 2}),
-        "routes": st.just([{"path": "/x", "host": "a.example"}]),
+        "concurrency": st.integers(1, 99) | st.just("auto"),
+        "priority": st.sampled_from(["realtime", "balanced", "consistent"]),
+        "retries": st.integers(1, 9)
+        | st.fixed_dictionaries({}, optional={"budget": PERCENTS, "statuses": st.just([500, 503])})
+        | st.builds(lambda pause: {"backoff": pause}, DURATIONS),
+        "hedge": st.booleans() | st.fixed_dictionaries({"after": DURATIONS}, optional={"budget": PERCENTS}),
+        "balance": st.sampled_from(
+            [
+                "p2c_ewma",
+                {"policy": "maglev", "hash_on": "client", "hash_load": "none"},
+                {"policy": "ring_hash", "hash_on": {"cookie": "at"}, "hash_load": 1.5},
+            ]
+        ),
+        "queue": st.fixed_dictionaries({}, optional={"max": st.integers(0, 9), "wait": DURATIONS}),
+        "hold": st.booleans(),
+        "eject": st.booleans(),
+        "slow_start": DURATIONS,
+        "sticky": st.just("at"),
+        "protocol": st.sampled_from(["http1", "h2", "grpc"]),
+        "mirror": st.builds(lambda share: {"service": "b", "percent": share}, PERCENTS),
+        "routes": st.just([{"path": "/x", "host": "a.example", "priority": "low"}]),
         "ports": st.just(["8000:80", "[::1]:9000:1"]),
         "user": st.just("1000:1000"),
         "cpus": st.floats(0, 8, exclude_min=True),
         "mem_limit": st.integers(1, 2**40),
         "deploy": st.builds(
-            lambda order, ratio, attempts: {
-                "update_config": {"order": order, "max_failure_ratio": ratio, "release_command": "sleep 2"},
+            lambda order, ratio, attempts, canary: {
+                "update_config": {
+                    "order": order,
+                    "max_failure_ratio": ratio,
+                    "release_command": "sleep 2",
+                    "canary": canary,
+                },
                 "restart_policy": {"condition": "any", "max_attempts": attempts},
             },
             st.sampled_from(["start-first", "stop-first"]),
             st.floats(0, 1),
             st.integers(1, 9),
+            PERCENTS
+            | st.builds(
+                lambda share, p99: [{"weight": share, "header": "x-new", "success": {"p99": p99}}, "50%"],
+                PERCENTS,
+                DURATIONS,
+            ),
         ),
     },
 )
@@ -62,7 +100,9 @@ def test_loading_what_is_printed_gives_the_same(
 ) -> None:
     """For any service, in both forms; and printing that gives the same text."""
     first = desk.load(
-        yaml.safe_dump({"services": {"web": service, "b": {"command": "sleep 1", "depends_on": ["web"]}}})
+        yaml.safe_dump(
+            {"services": {"web": service, "b": {"command": "sleep 1", "serves": True, "depends_on": ["web"]}}}
+        )
     )
     text = render(first.resolved, form)
     second = desk.load(text, name=None)

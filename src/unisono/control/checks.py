@@ -62,6 +62,12 @@ def _check_service(spec: ApplicationSpec, name: str, service: ServiceSpec) -> No
     if not service.command:
         raise Invalid(f"the service {name} has no command", found="no command", wanted="a command")
     check_replicas(service, max(service.replicas, service.max_replicas or 0))
+    if service.mirror is not None and service.mirror.service not in spec.services.keys() - {name}:
+        raise Invalid(
+            f"{name} is mirrored to {service.mirror.service}, which is no other service of {spec.name}",
+            found=service.mirror.service,
+            wanted="another service of the application",
+        )
     for dependency in service.depends_on:
         if dependency.required and dependency.service not in spec.services:
             near = nearest(dependency.service, spec.services)

@@ -45,7 +45,8 @@ from unisono.node.paths import StateFolder
 from unisono.node.pipes import Pipes
 from unisono.node.ports import FIRST_PORT, LAST_PORT, Ports
 from unisono.node.reports import Reports
-from unisono.node.routing import GatewayControl, Routed, Routing
+from unisono.node.routing import GatewayControl, Routing
+from unisono.node.treating import Routed
 from unisono.spec.model import ServiceSpec
 from unisono.store.base import Broken, Compacted, Event, Store, StoreError
 

@@ -60,13 +60,18 @@ async def probe(
             elif address is None:
                 raise Ill(f"{what}: the instance has no port")
             elif check.kind == "http":
-                await _http(address, check.path, what)
+                await _http(_at_port(address, check.port), check.path, what)
             else:
                 await _tcp(address, what)
     except TimeoutError:
         if loop.time() - deadline > _LATE_SECONDS:
             raise Inconclusive from None
         raise Ill(f"{what} did not answer within {check.timeout:g} s") from None
+
+
+def _at_port(address: str, port: int | None) -> str:
+    """The same host at another port, if there is one."""
+    return address if port is None else f"{address.rpartition(':')[0]}:{port}"
 
 
 async def _tcp(address: str, what: str) -> None:
@@ -170,7 +175,7 @@ def _words(error: OSError) -> str:
 def _name(check: HealthCheck, address: str | None) -> str:
     match check.kind:
         case "http":
-            return f"http {check.path}"
+            return f"http {'' if check.port is None else f'port {check.port} '}{check.path}"
         case "command":
             return f"health command {os.path.basename(check.command[0]) if check.command else ''}"
         case _:

@@ -13,13 +13,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
-from unisono.control.records import Service
 from unisono.gateway.errors import GatewayError, Outdated, Unbound, Unreachable
-from unisono.gateway.table import Backend, Listener, Retry, Rule, Table, Target
-from unisono.spec.model import ServiceSpec
+from unisono.gateway.table import Backend, Certificate, Listener, Rule, Table, Target, Tls
+from unisono.node.treating import Routed, backend
+from unisono.spec import requests as spec_of
 
 _log = logging.getLogger(__name__)
 
@@ -52,19 +52,6 @@ class GatewayControl(Protocol):
         """
 
 
-@dataclass(frozen=True, kw_only=True)
-class Routed:
-    """A service as routing needs it: its record, and the spec of the revision that should run."""
-
-    service: Service
-    spec: ServiceSpec
-
-    @property
-    def name(self) -> str:
-        """Its name in the table."""
-        return f"{self.service.application}/{self.service.name}"
-
-
 def build_table(
     version: int,
     services: Iterable[Routed],
@@ -79,31 +66,65 @@ def build_table(
     Every service that serves answers at its own internal address, at the ports it publishes, and where
     its routes say at the public address. Listeners at the addresses of ``without`` are left out.
     """
-    rules: dict[str, list[Rule]] = {}
+    listeners: dict[str, _Open] = {}
     backends: dict[str, Backend] = {}
-    for routed in sorted(services, key=lambda routed: routed.name):
-        spec, name = routed.spec, routed.name
-        if not spec.serves:
-            continue
-        rules.setdefault(f"127.0.0.1:{routed.service.internal_port}", []).append(Rule(service=name))
+    serving = {routed.name: routed for routed in services if routed.spec.serves}
+    for name, routed in sorted(serving.items()):
+        spec = routed.spec
+        own = Rule(service=name)
+        listeners.setdefault(f"127.0.0.1:{routed.service.internal_port}", _Open()).add(own, spec.mode)
         for port in spec.ports:
             host = f"[{port.host_ip}]" if ":" in port.host_ip else port.host_ip
-            rules.setdefault(f"{host}:{port.port}", []).append(Rule(service=name))
+            certificates = port.tls.certificates if port.tls else ()
+            authority = port.tls.client_ca if port.tls else None
+            opened = listeners.setdefault(f"{host}:{port.port}", _Open())
+            opened.add(own, spec.mode, certificates, authority)
         for route in spec.routes:
-            rule = Rule(service=name, path=route.path, host=route.host)
-            rules.setdefault(public_address, []).append(rule)
-        backends[name] = Backend(
-            targets=tuple(sorted(targets.get(name, ()), key=lambda target: target.id)),
-            concurrency=spec.concurrency,
-            timeout_ms=None if spec.timeout is None else max(1, round(spec.timeout * 1000)),
-            retry=Retry(attempts=spec.attempts),
-        )
-    listeners = tuple(
-        Listener(address=address, rules=tuple(sorted(of, key=_precedence)))
-        for address, of in sorted(rules.items())
-        if address not in set(without)
+            rule = Rule(service=name, path=route.path, host=route.host, priority=route.priority)
+            listeners.setdefault(public_address, _Open()).add(rule, certificates=spec.tls)
+        of_service = tuple(sorted(targets.get(name, ()), key=lambda target: target.id))
+        backends[name] = backend(routed, of_service, serving.keys())
+    closed = set(without)
+    return Table(
+        version=version,
+        listeners=tuple(opened.at(a) for a, opened in sorted(listeners.items()) if a not in closed),
+        services=backends,
     )
-    return Table(version=version, listeners=listeners, services=backends)
+
+
+@dataclass
+class _Open:
+    """A listener in the making; what it speaks is what the first who wants it there says."""
+
+    rules: list[Rule] = field(default_factory=list)
+    mode: Literal["http", "tcp"] = "http"
+    certificates: dict[spec_of.Certificate, None] = field(default_factory=dict)
+    client_ca: str | None = None
+
+    def add(
+        self,
+        rule: Rule,
+        mode: Literal["http", "tcp"] = "http",
+        certificates: Iterable[spec_of.Certificate] = (),
+        client_ca: str | None = None,
+    ) -> None:
+        """One more rule; the same once more changes nothing, and beside a tcp one there is no room."""
+        if not self.rules:
+            self.mode = mode
+        if rule not in self.rules and (not self.rules or "tcp" not in (mode, self.mode)):
+            self.rules.append(rule)
+        self.certificates.update(dict.fromkeys(certificates))
+        self.client_ca = self.client_ca or client_ca
+
+    def at(self, address: str) -> Listener:
+        """The listener as the gateway is to open it."""
+        certificates = tuple(Certificate(certificate=c.certificate, key=c.key) for c in self.certificates)
+        return Listener(
+            address=address,
+            rules=tuple(sorted(self.rules, key=_precedence)),
+            mode=self.mode,
+            tls=Tls(certificates=certificates, client_ca=self.client_ca) if certificates else None,
+        )
 
 
 def _precedence(rule: Rule) -> tuple[bool, int, str, str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from unisono.spec.errors import Mark, Problem, Report, field_path
 from unisono.spec.model import ApplicationSpec, Condition, Route, ServiceSpec
 from unisono.spec.nodes import ListNode, MapNode, find, key_mark, quoted
 from unisono.spec.ports import collisions
+from unisono.spec.tls import tls
 
 MAX_NAME = 63
 MAX_CIRCLE_SHOWN = 12  # names
@@ -109,7 +110,7 @@ def _absent(
         )
 
 
-def _nearest(name: str, services: Mapping[str, schema.Service]) -> str:
+def _nearest(name: str, services: Collection[str]) -> str:
     near = difflib.get_close_matches(name, services, 1)
     return near[0] if near else "one of " + (", ".join(services) or "none")
 
@@ -151,6 +152,8 @@ def application(
             needed=frozenset(needed[other]),
         )
         specs[other] = _without_absent(service_spec(draft), services)
+    specs = _with_public_tls(specs, file, tree, report)
+    _check_mirrors(specs, tree, report)
     _check_routes(specs, tree, report)
     _check_fixed_ports(specs, tree, report)
     collisions(tree, {other: spec.ports for other, spec in specs.items()}, report)
@@ -161,6 +164,38 @@ def application(
 def _without_absent(spec: ServiceSpec, services: Mapping[str, schema.Service]) -> ServiceSpec:
     """Dependencies that are not required and not there are left out, with a warning given before."""
     return replace(spec, depends_on=tuple(d for d in spec.depends_on if d.service in services))
+
+
+def _with_public_tls(
+    specs: dict[str, ServiceSpec], file: schema.File, tree: MapNode, report: Report
+) -> dict[str, ServiceSpec]:
+    """The certificates of the public address, with the services that have routes there."""
+    found = tls(file.tls, tree.get("tls", tree), report)
+    if found is None:
+        return specs
+    if not any(spec.routes for spec in specs.values()):
+        message = "has no effect: no service has routes at the public address"
+        report.warn(message, mark=key_mark(tree, "tls"), path="tls")
+    return {
+        name: replace(spec, tls=found.certificates) if spec.routes else spec for name, spec in specs.items()
+    }
+
+
+def _check_mirrors(specs: Mapping[str, ServiceSpec], tree: MapNode, report: Report) -> None:
+    for name, spec in specs.items():
+        if spec.mirror is None:
+            continue
+        path = ("services", name, "mirror")
+        mark = find(tree, path).mark
+        other = specs.get(spec.mirror.service)
+        if other is None or other.name == name:
+            others = {n: s for n, s in specs.items() if n != name and s.serves}
+            found = f"the service {quoted(spec.mirror.service)}"
+            wanted = "another service, such as " + _nearest(spec.mirror.service, others)
+            report.error(Problem(mark=mark, path=field_path(path), found=found, wanted=wanted))
+        elif not other.serves or other.mode == "tcp":
+            message = f"{other.name} does not serve HTTP, so that nothing can be copied to it"
+            report.error(Problem(mark=mark, path=field_path(path), message=message))
 
 
 def _check_names(services: Mapping[str, schema.Service], tree: MapNode, report: Report) -> None:
@@ -232,8 +267,13 @@ def _check_variables(services: Mapping[str, schema.Service], tree: MapNode, repo
 def _check_routes(specs: Mapping[str, ServiceSpec], tree: MapNode, report: Report) -> None:
     taken: dict[tuple[str | None, str], tuple[str, ...]] = {}
     for name, spec in specs.items():
-        for route in spec.routes:
-            where = ("services", name, "routes")
+        where = ("services", name, "routes")
+        for number, route in enumerate(spec.routes):
+            if any((r.host, r.path) == (route.host, route.path) for r in spec.routes[:number]):
+                shown = (route.host or "") + route.path
+                message = f"the route {shown} is there twice with different priorities, want one"
+                mark = find(tree, where).mark
+                report.error(Problem(mark=mark, path=field_path(where), message=message))
             known = taken.setdefault((route.host, route.path), where)
             if known != where:
                 first, second = _route_at(tree, known, route), _route_at(tree, where, route)

@@ -104,12 +104,6 @@ def check_ports(draft: Draft, spec: ServiceSpec) -> None:
 def warn_of_later(draft: Draft) -> None:
     """Words that later versions honour."""
     written = draft.written
-    if written.priority is not None:
-        draft.warn(_LATER + "the defaults", "priority")
-    if isinstance(node := draft.at("concurrency"), Scalar) and node.text == "auto":
-        draft.warn(_LATER + "no limit", "concurrency")
-    if written.retries is not None and written.retries.budget is not None:
-        draft.warn(_LATER + "attempts alone", "retries", "budget")
     if written.scale is not None and written.scale.wait is not None:
         draft.warn(_LATER + "the number of instances", "scale", "wait")
     if written.deploy is not None and written.deploy.mode not in (None, "replicated"):

@@ -7,7 +7,6 @@ What services must not say together is :mod:`unisono.spec.application`'s.
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Mapping
@@ -30,6 +29,7 @@ from unisono.spec.model import (
 )
 from unisono.spec.nodes import ListNode, MapNode, Node, Scalar, plain_data, problem, quoted
 from unisono.spec.ports import parse_port
+from unisono.spec.treatment import canaries, treatment
 
 _RESTARTS = {"no": "no", "none": "no", "always": "always", "any": "always", "unless-stopped": "always"}
 
@@ -78,12 +78,13 @@ def service_spec(draft: Draft) -> ServiceSpec:
         resources=_resources(draft),
         update=_update(draft),
         routes=tuple(
-            dict.fromkeys(Route(path=route.path, host=route.host) for route in written.routes or ())
+            dict.fromkeys(
+                Route(path=route.path, host=route.host, priority=cast(Any, route.priority))
+                for route in written.routes or ()
+            )
         ),
         ports=ports,
-        concurrency=written.concurrency,
-        timeout=None if written.timeout == math.inf else _or(written.timeout, ServiceSpec.timeout or 0.0),
-        attempts=_or(written.retries.attempts if written.retries else None, ServiceSpec.attempts),
+        **treatment(draft),
     )
     if container:
         remedy = compose.COMMAND_ONLY if command else compose.NO_COMMAND
@@ -161,7 +162,11 @@ def _serves(
     """Whether someone is to call it: it says so, asks for its port, has a route, or others depend on it."""
     written, probe = draft.written, draft.written.healthcheck
     reachable = next(
-        (key for key in ("routes", "ports", "port", "expose") if getattr(written, key) not in (None, [], ())),
+        (
+            key
+            for key in ("routes", "ports", "port", "expose", "protocol", "mode")
+            if getattr(written, key) not in (None, [], ())
+        ),
         None,
     )
     if written.serves is not None:
@@ -224,6 +229,7 @@ def _healthcheck(draft: Draft, *, serves: bool) -> HealthCheck:
     if written is None:
         return HealthCheck(kind="listen" if serves else "none")
     kind, path, command = _probe(draft, written, serves=serves)
+    port = written.http.port if kind == "http" and written.http else None
     if kind in ("http", "tcp") and not serves:
         draft.error(
             "asks at a port, but the service does not serve", "healthcheck", hint="take serves: false out"
@@ -231,6 +237,7 @@ def _healthcheck(draft: Draft, *, serves: bool) -> HealthCheck:
     return HealthCheck(
         kind=kind,
         path=path,
+        port=port,
         command=command,
         interval=_or(written.interval, HealthCheck.interval),
         timeout=_or(written.timeout, HealthCheck.timeout),
@@ -339,8 +346,12 @@ def _update(draft: Draft) -> UpdateConfig:
             f"found {PORT}, want a command without it: nothing calls a release command, so it has no port"
         )
         draft.error(message, "deploy", "update_config", "release_command")
-    given = {} if written is None else {k: v for k, v in written.model_dump().items() if v is not None}
-    return UpdateConfig(**{**given, "order": order or UpdateConfig.order})
+    if written is not None and written.canary and draft.written.port is not None:
+        message = "two instances can't have the fixed port at once, so that there is no room for a canary"
+        draft.error(message, "deploy", "update_config", "canary", hint="take one of the two out")
+    given = {} if written is None else {k: v for k, v in dict(written).items() if v is not None}
+    steps = canaries(written.canary if written else None)
+    return UpdateConfig(**{**given, "order": order or UpdateConfig.order, "canary": steps})
 
 
 def build_data(written: schema.Service) -> Any:

@@ -7,16 +7,18 @@ kind is :mod:`unisono.spec.schema`'s.
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 import signal
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, cast
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from unisono.spec.nodes import ListNode, MapNode, Node, Scalar, quoted
+from unisono.spec.requests import TOKEN, HashOn
 from unisono.spec.units import DURATION_PATTERN, SIZE_PATTERN, parse_duration, parse_size
 
 VARIABLE = {"type": "string", "pattern": r"\$"}
@@ -87,6 +89,12 @@ def read_flag(node: Node) -> bool:
 
 def read_anything(node: Node) -> Node:
     """The node itself, for what is checked later or not at all."""
+    return node
+
+
+def read_file_name(node: Node) -> Node:
+    """The node of a file's path, which is meant from the folder of the file that it stands in."""
+    read_text(node, "the path of a file")
     return node
 
 
@@ -257,10 +265,64 @@ def _read_host(node: Node) -> str:
     return text
 
 
-def _read_concurrency(node: Node) -> int | None:
+def _read_concurrency(node: Node) -> int | Literal["auto"]:
     if isinstance(node, Scalar) and node.text == "auto":
-        return None
+        return "auto"
+    if isinstance(node, Scalar) and not _INTEGER.fullmatch(node.text):
+        raise unfit(node, "a whole number from 1 to 1000000, or auto")
     return int(whole(1, 1_000_000).read(node))
+
+
+def _read_share(node: Node) -> float:
+    text = node.text if isinstance(node, Scalar) else ""
+    if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,6})?%?", text) or float(text.rstrip("%")) > 100:
+        raise unfit(node, "a percentage from 0% to 100%")
+    return float(text.rstrip("%")) / 100
+
+
+def _read_name(node: Node) -> str:
+    text = read_text(node, "the name of a header or cookie")
+    if not TOKEN.fullmatch(text):
+        raise unfit(node, "a name of letters, digits, - and _")
+    return text
+
+
+def _read_hash_on(node: Node) -> HashOn:
+    wanted = "path, client, {header: NAME} or {cookie: NAME}"
+    if isinstance(node, Scalar) and node.text in ("path", "client"):
+        return HashOn(of=cast(Any, node.text))
+    if isinstance(node, MapNode) and len(node) == 1:
+        of, name = next(iter(node.items()))
+        if of in ("header", "cookie"):
+            return HashOn(of=cast(Any, of), name=_read_name(name))
+    raise unfit(node, wanted)
+
+
+def _read_load(node: Node) -> float:
+    if isinstance(node, Scalar) and node.text == "none":
+        return math.inf
+    text = node.text if isinstance(node, Scalar) else ""
+    if not _NUMBER.fullmatch(text) or not 1 <= float(text) <= 100:
+        raise unfit(node, "a number from 1 to 100, or none")
+    return float(text)
+
+
+def _read_statuses(node: Node) -> tuple[int, ...]:
+    if not isinstance(node, ListNode):
+        raise unfit(node, "a list of statuses such as [502, 503, 504]")
+    return tuple(int(whole(400, 599).read(item)) for item in node)
+
+
+def _read_after(node: Node) -> float | None:
+    if isinstance(node, Scalar) and node.text == "measured":
+        return None
+    try:
+        seconds = parse_duration(read_text(node, "a duration such as 50ms, or measured"))
+    except ValueError as error:
+        raise unfit(node, f"{error}, or measured") from error
+    if seconds < 0.001:
+        raise unfit(node, "a duration of 1ms or more, or measured")
+    return seconds
 
 
 def many(wanted: str) -> Callable[[Node], Node]:
@@ -280,6 +342,7 @@ _WORDS = {"type": ["string", "number", "boolean"]}
 TEXT = Kind(read_text, _WORDS)
 FLAG = Kind(read_flag, {"type": "boolean"}, {"enum": ["true", "false", "yes", "no", "on", "off"]}, VARIABLE)
 ANYTHING = Kind(read_anything, {})
+FILE = Kind(read_file_name, {"type": "string"})
 SIZE = Kind(
     _read_size, {"type": "integer", "minimum": 1}, {"type": "string", "pattern": rf"^({SIZE_PATTERN})$|\$"}
 )
@@ -297,4 +360,23 @@ RESTART = Kind(
 )
 PATH = Kind(_read_path, {"type": "string", "pattern": r"^/|\$"})
 HOST = Kind(_read_host, {"type": "string"})
+SHARE = Kind(
+    _read_share,
+    {"type": "number", "minimum": 0, "maximum": 100},
+    {"type": "string", "pattern": r"^[0-9]{1,3}(\.[0-9]+)?%?$|\$"},
+)
+NAME = Kind(_read_name, {"type": "string"})
+HASH_ON = Kind(
+    _read_hash_on,
+    {"enum": ["path", "client"]},
+    {"type": "object", "properties": {"header": {"type": "string"}}, "additionalProperties": False},
+    {"type": "object", "properties": {"cookie": {"type": "string"}}, "additionalProperties": False},
+    VARIABLE,
+)
+LOAD = Kind(_read_load, {"type": "number", "minimum": 1, "maximum": 100}, {"const": "none"}, VARIABLE)
+STATUSES = Kind(
+    _read_statuses,
+    {"type": "array", "items": {"anyOf": [{"type": "integer", "minimum": 400, "maximum": 599}, VARIABLE]}},
+)
+AFTER = Kind(_read_after, {"type": "string", "pattern": rf"^(({DURATION_PATTERN})+|measured)$|\$"})
 CONCURRENCY = Kind(_read_concurrency, {"type": "integer", "minimum": 1}, {"const": "auto"}, VARIABLE)

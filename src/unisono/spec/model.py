@@ -17,6 +17,19 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Literal
 
+from unisono.spec.requests import (
+    TOKEN,
+    Balance,
+    Canary,
+    Certificate,
+    Hedging,
+    Mirror,
+    Queue,
+    Retries,
+    Tls,
+    Urgency,
+)
+
 
 class Condition(StrEnum):
     """What a service waits for in one it depends on; the words are Compose's."""
@@ -46,6 +59,7 @@ class HealthCheck:
 
     kind: Literal["http", "tcp", "command", "listen", "none"] = "listen"
     path: str = "/"  # http
+    port: int | None = None  # http; None: the instance's own
     command: tuple[str, ...] = ()  # command
     interval: float = 1.0
     timeout: float = 1.0
@@ -66,6 +80,7 @@ class UpdateConfig:
     max_failure_ratio: float = 0.0  # failed instances / replicas that is tolerated, 0 to 1
     progress_deadline: float = 600.0  # no instance of the new revision became ready for this long: failed
     release_command: tuple[str, ...] = ()  # runs once, to its end, before the first instance is replaced
+    canary: tuple[Canary, ...] = ()  # steps before the first instance is replaced, one after the other
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +105,7 @@ class Route:
 
     path: str = "/"
     host: str | None = None  # lower case, without a port; None: any
+    priority: Urgency = "normal"  # which requests are served first when not all can be at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +114,7 @@ class PublishedPort:
 
     port: int
     host_ip: str = "127.0.0.1"
+    tls: Tls | None = None  # None: clear text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,9 +148,29 @@ class ServiceSpec:
     update: UpdateConfig = field(default_factory=UpdateConfig)
     routes: tuple[Route, ...] = ()
     ports: tuple[PublishedPort, ...] = ()
-    concurrency: int | None = None  # requests at a time per instance; None: not limited
+    tls: tuple[Certificate, ...] = ()  # of the public address, where its routes are
+    mode: Literal["http", "tcp"] = "http"  # tcp: connections are carried as they are
+    protocol: Literal["http1", "h2", "grpc"] = "http1"  # what the program speaks; h2, grpc: in clear text
+    priority: Literal["realtime", "balanced", "consistent"] = "balanced"  # whose defaults were filled in
+    concurrency: int | Literal["auto"] | None = None  # requests at a time per instance; None: not limited
+    balance: Balance = field(default_factory=Balance)
+    hold: bool = False  # a request waits for a much faster instance rather than go to a slow one at once
     timeout: float | None = 60.0  # from the request's arrival to its answer's head
-    attempts: int = 3  # tries of one request that may be sent again, at least 1
+    queue: Queue = field(default_factory=Queue)
+    retries: Retries = field(default_factory=Retries)
+    hedge: Hedging | None = None
+    eject: bool = True  # one that fails again and again gets no requests for a while
+    slow_start: float = 10.0  # how long the limit of a new instance rises; 0: it has it at once
+    sticky: str | None = None  # a cookie; requests with it go on to the instance that they had first
+    mirror: Mirror | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.concurrency, int) and self.concurrency < 1:
+            raise ValueError(f"concurrency is {self.concurrency}, want 1 or more")
+        if self.sticky is not None and not TOKEN.fullmatch(self.sticky):
+            raise ValueError(f"sticky is {self.sticky!r}, want the name of a cookie")
+        if self.slow_start < 0:
+            raise ValueError(f"slow_start is {self.slow_start:g}, want 0 or more")
 
     def revision_hash(self) -> str:
         """A digest of all that a running instance was started with; equal digests need no rollout."""
@@ -146,11 +183,14 @@ class ServiceSpec:
             "user": self.user,
             "port": self.port,
             "serves": self.serves,
-            "healthcheck": asdict(self.healthcheck),
+            # A word that came later leaves the digests of those who do not use it as they were.
+            "healthcheck": {k: v for k, v in asdict(self.healthcheck).items() if (k, v) != ("port", None)},
             "stop_signal": self.stop_signal,
             "resources": asdict(self.resources),
             "depends_on": sorted(d.service for d in self.depends_on),
         }
+        if self.protocol != "http1" or self.mode != "http":
+            started_with["speaks"] = [self.mode, self.protocol]
         text = json.dumps(started_with, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from unisono.spec.errors import Problem, Report, field_path
 from unisono.spec.model import PublishedPort
-from unisono.spec.nodes import Node, find, problem, quoted
+from unisono.spec.nodes import MapNode, Node, find, problem, quoted
 from unisono.spec.schema import Port
+from unisono.spec.tls import tls
 
 MAX_RANGE = 100
 _WANTED = "ports such as 8000:8000 or 127.0.0.1:8000:80, each from 1 to 65535"
@@ -67,7 +68,9 @@ def parse_port(port: Port, node: Node, report: Report) -> Parsed:
         report.warn(f"only the first port of {published} is used", mark=node.mark, path=path)
         numbers = numbers[:1]
     address = _address(host, node, report)
-    return Parsed(tuple(PublishedPort(port=number, host_ip=address) for number in numbers), targets)
+    secured = tls(port.tls, node.get("tls", node) if isinstance(node, MapNode) else node, report)
+    published_at = tuple(PublishedPort(port=number, host_ip=address, tls=secured) for number in numbers)
+    return Parsed(published_at, targets)
 
 
 def _range(text: str) -> tuple[int, ...] | None:

@@ -13,14 +13,18 @@ from typing import Any, Literal
 
 import yaml
 
-from unisono.spec.model import ApplicationSpec, HealthCheck, Restart, ServiceSpec
+from unisono.spec.model import ApplicationSpec, HealthCheck, PublishedPort, Restart, ServiceSpec
+from unisono.spec.rendering import canary, requests, secured
+from unisono.spec.requests import Tls
 from unisono.spec.units import format_duration, format_size
 
 
 def resolved(application: ApplicationSpec, builds: Mapping[str, Any]) -> dict[str, Any]:
     """The application in the words of a file; ``builds`` has what it says of images to be built."""
     services = {name: _service(spec, builds.get(name)) for name, spec in application.services.items()}
-    return {"name": application.name, "services": _escaped(services)}
+    public = next((spec.tls for spec in application.services.values() if spec.tls), ())
+    top = {"tls": _escaped(secured(Tls(certificates=public)))} if public else {}
+    return {"name": application.name, **top, "services": _escaped(services)}
 
 
 def render(data: Mapping[str, Any], form: Literal["yaml", "json"] = "yaml") -> str:
@@ -70,19 +74,18 @@ def _service(spec: ServiceSpec, build: Any) -> dict[str, Any]:
     if spec.routes:
         found["routes"] = [{k: v for k, v in asdict(route).items() if v is not None} for route in spec.routes]
     if spec.ports:
-        found["ports"] = [
-            {"host_ip": port.host_ip, "published": port.port, "target": port.port} for port in spec.ports
-        ]
-    if spec.concurrency is not None:
-        found["concurrency"] = spec.concurrency
-    found["timeout"] = "none" if spec.timeout is None else format_duration(spec.timeout)
-    found["retries"] = {"attempts": spec.attempts}
-    return found
+        found["ports"] = [_port(port) for port in spec.ports]
+    return found | requests(spec)
+
+
+def _port(port: PublishedPort) -> dict[str, Any]:
+    found = {"host_ip": port.host_ip, "published": port.port, "target": port.port}
+    return found if port.tls is None else {**found, "tls": secured(port.tls)}
 
 
 def _healthcheck(check: HealthCheck) -> dict[str, Any]:
     probes: dict[str, dict[str, Any]] = {
-        "http": {"http": {"path": check.path}},
+        "http": {"http": {"path": check.path} | ({} if check.port is None else {"port": check.port})},
         "tcp": {"tcp": True},
         "command": {"command": check.command},
         "listen": {},
@@ -127,4 +130,8 @@ def _deploy(spec: ServiceSpec) -> dict[str, Any]:
     }
     if update.release_command:
         found["update_config"]["release_command"] = update.release_command
+    if update.canary:
+        found["update_config"]["canary"] = [canary(step) for step in update.canary]
+    if update.canary:
+        found["update_config"]["canary"] = [canary(step) for step in update.canary]
     return found

@@ -11,9 +11,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from unisono.spec import compose, schema
+from unisono.spec import compose, schema, written
+from unisono.spec.base import Model
 
-_MODELS: tuple[tuple[str, type[schema.Model]], ...] = (
+_MODELS: tuple[tuple[str, type[Model]], ...] = (
     ("The file", schema.File),
     ("services.NAME", schema.Service),
     ("depends_on.NAME", schema.Dependency),
@@ -21,14 +22,24 @@ _MODELS: tuple[tuple[str, type[schema.Model]], ...] = (
     ("healthcheck.http", schema.HttpProbe),
     ("scale", schema.Scale),
     ("scale.wait", schema.Wait),
-    ("routes", schema.Route),
+    ("routes", written.Route),
     ("ports", schema.Port),
     ("env_file", schema.EnvFile),
-    ("retries", schema.Retries),
+    ("ports.tls", written.Tls),
+    ("balance", written.Balance),
+    ("queue", written.Queue),
+    ("retries", written.Retries),
+    ("hedge", written.Hedge),
+    ("mirror", written.Mirror),
+    ("tls", written.PublicTls),
+    ("tls.certificates", written.Certificate),
     ("deploy", schema.Deploy),
     ("deploy.resources", schema.ResourcesSection),
     ("deploy.resources.limits", schema.Limits),
     ("deploy.update_config", schema.UpdateSection),
+    ("deploy.update_config.canary", written.Canary),
+    ("deploy.update_config.canary.header", written.HeaderMatch),
+    ("deploy.update_config.canary.success", written.Success),
     ("deploy.restart_policy", schema.RestartPolicy),
 )
 _IGNORED: tuple[tuple[str, Mapping[str, str]], ...] = (

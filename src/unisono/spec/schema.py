@@ -8,23 +8,21 @@ editors comes from the same models. What the values mean together is :mod:`uniso
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+from pydantic import Field, ValidationError
 
 from unisono.spec import compose
-from unisono.spec.errors import Problem, Report, field_path
+from unisono.spec.base import Model, text_as
+from unisono.spec.errors import Problem, Report
 from unisono.spec.fields import (
     ANYTHING,
     COMMAND,
     CONCURRENCY,
     ENVIRONMENT,
     FLAG,
-    HOST,
+    NAME,
     PATH,
-    PERCENT,
     RESTART,
     SIGNAL,
     SIZE,
@@ -38,93 +36,29 @@ from unisono.spec.fields import (
     unfit,
     whole,
 )
-from unisono.spec.nodes import ListNode, MapNode, Node, Scalar, find, key_mark, problem, quoted
+from unisono.spec.nodes import ListNode, MapNode, Node, Scalar, find, problem
+from unisono.spec.requests import POLICIES
+from unisono.spec.written import (
+    Balance,
+    Canary,
+    Hedge,
+    Mirror,
+    PublicTls,
+    Queue,
+    Retries,
+    Route,
+    Tls,
+    steps,
+    switch,
+)
 
 MAX_REPLICAS = 1000
 MAX_SERVICES = 1000
 MAX_PORTS = 1000
 
-# What people write who come from elsewhere, where the spelling alone leads nowhere.
-_SYNONYMS = {
-    "args": "command",
-    "cmd": "command",
-    "cwd": "working_dir",
-    "directory": "working_dir",
-    "env": "environment",
-    "health": "healthcheck",
-    "instances": "scale",
-    "needs": "depends_on",
-    "replicas": "scale",
-    "run": "command",
-}
-
-
-def _extras(schema: dict[str, Any], model: type[Any]) -> None:
-    """What the validator below also accepts, for editors."""
-    for key, reason in model.not_honoured.items():
-        schema.setdefault("properties", {})[key] = {"description": f"Compose's; {reason}."}
-    schema["patternProperties"] = {"^x-": {}}
-    for entry in schema.get("properties", {}).values():
-        entry.pop("title", None)
-        entry.pop("default", None)
-
-
-class Model(BaseModel):
-    """A mapping in the file; a key without a value counts as not given."""
-
-    model_config = ConfigDict(extra="forbid", json_schema_extra=_extras)
-    not_honoured: ClassVar[Mapping[str, str]] = {}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known(cls, data: Any, info: ValidationInfo) -> Any:
-        if not isinstance(data, MapNode):
-            raise unfit(data, "a mapping with keys such as " + ", ".join(list(cls.model_fields)[:3]))
-        context: Any = info.context
-        report: Report = context["report"]
-        known, fields = {}, cls.model_fields
-        for key, node in data.items():
-            if key in fields:
-                if not (isinstance(node, Scalar) and node.is_null):
-                    known[key] = node
-            elif key in cls.not_honoured:
-                path = field_path((*data.path, key))
-                report.warn(cls.not_honoured[key], mark=key_mark(data, key), path=path)
-            elif not key.startswith("x-"):
-                report.error(cls._unknown(data, key))
-        return known
-
-    @classmethod
-    def _unknown(cls, data: MapNode, key: str) -> Problem:
-        names = [*cls.model_fields, *cls.not_honoured]
-        near = difflib.get_close_matches(key.lower(), names, 1)
-        if not near and key in _SYNONYMS and _SYNONYMS[key] in names:
-            near = [_SYNONYMS[key]]
-        wanted = near[0] if near else "one of " + ", ".join(sorted(cls.model_fields))
-        return Problem(
-            mark=key_mark(data, key),
-            path=field_path(data.path),
-            found=f"the unknown key {quoted(key)}",
-            wanted=wanted,
-            hint=cls._remedy(data[key]),
-        )
-
-    @classmethod
-    def _remedy(cls, _value: Node) -> str | None:
-        return None
-
-
-def _text_as(key: str) -> Any:
-    def normalise(node: Node) -> Node:
-        if isinstance(node, Scalar) and not node.is_null:
-            return MapNode([(key, node)], node.mark, {key: node.mark}, path=node.path)
-        return node
-
-    return normalise
-
 
 def _probe(node: Node) -> Node:
-    return _text_as("path")(node)  # type: ignore[no-any-return]
+    return text_as("path")(node)
 
 
 def _scale(node: Node) -> Node:
@@ -199,6 +133,9 @@ class HttpProbe(Model):
     """A GET that a healthy instance answers with a status below 400."""
 
     path: Annotated[str, PATH] = Field("/", description="Where to ask.")
+    port: Annotated[int, whole(1, 65535)] | None = Field(
+        None, description="At which port to ask; the instance's own by default."
+    )
 
 
 class HealthCheck(Model):
@@ -272,6 +209,9 @@ class ResourcesSection(Model):
     limits: Limits | None = Field(None, description="At most this.")
 
 
+_Canary = Annotated[Canary, Also(text_as("weight"), {"type": "string"})]
+
+
 class UpdateSection(Model):
     """How a new revision replaces the old one."""
 
@@ -300,6 +240,11 @@ class UpdateSection(Model):
     )
     release_command: Annotated[tuple[str, ...], COMMAND] | None = Field(
         None, description="Runs once, to its end, before the first instance is replaced: a migration."
+    )
+    canary: Annotated[list[_Canary], Also(steps, {"type": "string"})] | None = Field(
+        None,
+        description="First the new revision gets a share of the requests and is judged by it: "
+        "one step, or a list of them.",
     )
 
 
@@ -330,26 +275,6 @@ class Deploy(Model):
     restart_policy: RestartPolicy | None = Field(None, description="What happens when an instance ends.")
 
 
-class Route(Model):
-    """Requests at the gateway's public address that belong to the service."""
-
-    path: Annotated[str, PATH] = Field("/", description="What the path begins with; the longest route wins.")
-    host: Annotated[str, HOST] | None = Field(
-        None, description="Only requests for this host; any by default."
-    )
-
-
-class Retries(Model):
-    """Further tries of requests that may be sent again."""
-
-    attempts: Annotated[int, whole(1, 100)] | None = Field(
-        None, description="Tries of one request in all; 3 by default."
-    )
-    budget: Annotated[float, PERCENT] | None = Field(
-        None, description="Share of requests that may be second tries, such as 20%; not yet honoured."
-    )
-
-
 class Port(Model):
     """A port at which the gateway answers for the service: "8000:8000", or its parts."""
 
@@ -363,6 +288,7 @@ class Port(Model):
     protocol: Annotated[str, TEXT] | None = Field(None, description="tcp; others can't be published.")
     app_protocol: Annotated[str, TEXT] | None = Field(None, description="http; has no effect.")
     mode: Annotated[str, TEXT] | None = Field(None, description="Compose's; has no effect.")
+    tls: Tls | None = Field(None, description="The gateway speaks TLS there; clear text by default.")
     name: Annotated[str, TEXT] | None = Field(None, description="For people; has no effect.")
 
 
@@ -378,8 +304,8 @@ class EnvFile(Model):
 
 _TEXT_SCHEMA = {"type": "string"}
 _COUNT = {"type": "integer", "minimum": 0, "maximum": MAX_REPLICAS}
-_EnvFile = Annotated[EnvFile, Also(_text_as("path"), _TEXT_SCHEMA)]
-_Port = Annotated[Port, Also(_text_as("target"), {"type": ["string", "integer"]})]
+_EnvFile = Annotated[EnvFile, Also(text_as("path"), _TEXT_SCHEMA)]
+_Port = Annotated[Port, Also(text_as("target"), {"type": ["string", "integer"]})]
 
 
 class Service(Model):
@@ -455,15 +381,51 @@ class Service(Model):
     drain_period: Annotated[float, duration()] | None = Field(
         None, description="Longest wait for running requests before the stop signal; 30s by default."
     )
-    concurrency: Annotated[int | None, CONCURRENCY] = Field(
-        None, description="Requests at a time per instance; no limit by default. auto is not yet honoured."
+    mode: Annotated[str, one_of("http", "tcp")] | None = Field(
+        None, description="tcp: connections are carried to instances as they are; http by default."
+    )
+    protocol: Annotated[str, one_of("http1", "h2", "grpc")] | None = Field(
+        None, description="What the program speaks: http1 (the default), h2 or grpc, both in clear text."
+    )
+    priority: Annotated[str, one_of("realtime", "balanced", "consistent")] | None = Field(
+        None,
+        description="A set of defaults, each of which can be overridden; balanced by default. "
+        "See the guide, page dispatch.",
+    )
+    concurrency: Annotated[Any, CONCURRENCY] | None = Field(
+        None,
+        description="Requests at a time per instance: a number, or auto, which learns it; no limit by "
+        "default.",
+    )
+    balance: Annotated[Balance, Also(text_as("policy"), {"enum": list(POLICIES)})] | None = Field(
+        None, description="Which instance a request goes to; fastest by default."
+    )
+    hold: Annotated[bool, FLAG] | None = Field(
+        None,
+        description="true: a request waits for a much faster instance rather than go to a slow one at once.",
     )
     timeout: Annotated[float, duration(positive=True, never=True)] | None = Field(
         None, description="From a request's arrival to the head of its answer; 60s by default, or none."
     )
-    retries: Retries | None = Field(None, description="Further tries of requests that may be sent again.")
-    priority: Annotated[str, one_of("realtime", "balanced", "consistent")] | None = Field(
-        None, description="A set of defaults; not yet honoured."
+    queue: Queue | None = Field(None, description="Requests that wait for an instance.")
+    retries: (
+        Annotated[Retries, Also(text_as("attempts"), {"type": "integer", "minimum": 1, "maximum": 100})]
+        | None
+    ) = Field(None, description="Further tries of requests that may be sent again.")
+    hedge: Annotated[Hedge, Also(switch, {"type": "boolean"})] | None = Field(
+        None, description="A second try beside the first, when that takes long; none by default."
+    )
+    eject: Annotated[bool, FLAG] | None = Field(
+        None, description="false: an instance that fails again and again goes on getting requests."
+    )
+    slow_start: Annotated[float, duration()] | None = Field(
+        None, description="How long the number of requests of a new instance rises; 10s by default."
+    )
+    sticky: Annotated[str, NAME] | None = Field(
+        None, description="A cookie; requests with it go on to the instance that they had first."
+    )
+    mirror: Annotated[Mirror, Also(text_as("service"), _TEXT_SCHEMA)] | None = Field(
+        None, description="Copies of requests to another service, whose answers nobody sees."
     )
     profiles: Annotated[tuple[str, ...], TEXTS] | None = Field(
         None, description="The service runs only with one of these profiles; always by default."
@@ -486,6 +448,9 @@ class File(Model):
     )
     services: Annotated[dict[str, Service], Also(_services)] | None = Field(
         None, description="The services by name."
+    )
+    tls: PublicTls | None = Field(
+        None, description="The gateway speaks TLS at its public address; clear text by default."
     )
     include: Annotated[Node, ANYTHING] | None = Field(
         None, description="Other files whose services belong to the application too."
