@@ -53,7 +53,7 @@ class MemoryStore:
         self._run(success if succeeded else failure)
         return Outcome(succeeded=succeeded, revision=self.revision)
 
-    async def watch(self, prefix: str, *, after: int) -> AsyncIterator[Batch]:
+    async def watch(self, prefix: str, *, after: int, marks: bool = False) -> AsyncIterator[Batch]:
         for batch in self.log[after:]:
             events = tuple(e for e in batch.events if e.key.startswith(prefix))
             if events:

@@ -202,8 +202,8 @@ async def test_a_watch_behind_a_compaction_makes_a_waiter_look_anew(store: Virtu
     """No waiter is stuck, and none fails, because of a compaction."""
 
     class Compacting(FaultyStore):
-        def watch(self, prefix: str, *, after: int) -> AsyncIterator[Batch]:
-            return super().watch(prefix, after=max(0, after - 5))
+        def watch(self, prefix: str, *, after: int, marks: bool = False) -> AsyncIterator[Batch]:
+            return super().watch(prefix, after=max(0, after - 5), marks=marks)
 
     connection = Compacting(store, random.Random(1), faults=0)
     revision = (await store.transact(success=[Delete(key="x")])).revision

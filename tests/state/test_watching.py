@@ -129,7 +129,7 @@ async def test_trap_42_old_events_sent_again_are_dropped(store: VirtualStore) ->
     class Repeating(FaultyStore):
         """Sends, before each batch, those since two before it again."""
 
-        async def watch(self, prefix: str, *, after: int) -> AsyncIterator[Batch]:
+        async def watch(self, prefix: str, *, after: int, marks: bool = False) -> AsyncIterator[Batch]:
             sent: list[Batch] = []
             async for batch in store.watch(prefix, after=after):
                 sent.append(batch)

@@ -176,8 +176,8 @@ class FaultyStore:
             lambda: self._store.transact(compares=compares, success=success, failure=failure)
         )
 
-    def watch(self, prefix: str, *, after: int) -> AsyncIterator[Batch]:
-        return self._store.watch(prefix, after=after)
+    def watch(self, prefix: str, *, after: int, marks: bool = False) -> AsyncIterator[Batch]:
+        return self._store.watch(prefix, after=after, marks=marks)
 
     async def grant(self, ttl: float) -> int:
         return await self._write(lambda: self._store.grant(ttl), late=False)

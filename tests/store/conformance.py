@@ -30,6 +30,7 @@ from unisono.store.base import (
     Entry,
     Event,
     Field,
+    LeaseEnded,
     NotDone,
     Put,
     Store,
@@ -532,6 +533,57 @@ class Conformance:
 
         assert seen == [revision, revision + 1]
 
+    # --- marks
+
+    async def test_a_mark_says_how_far_a_watch_is(self, store: Store) -> None:
+        """A watch that asks for marks hears of a revision that left its prefix alone, as an empty batch."""
+        start = await write(store, put("mine"))
+        watch = store.watch("mine", after=start, marks=True)
+        waiting = asyncio.create_task(take(watch, 1))
+        await asyncio.sleep(0)
+
+        other = await write(store, put("other"))
+
+        (mark,) = await waiting
+        assert (mark.revision >= other, mark.events) == (True, ())
+
+    async def test_marks_come_after_the_changes_they_cover(self, store: Store) -> None:
+        """Up to each batch or mark all changes have been told: none comes with a revision below it."""
+        start = await write(store, put("mine"))
+        watch = store.watch("mine", after=start, marks=True)
+        revisions = [await write(store, put("mine" if n % 3 == 0 else "other")) for n in range(30)]
+
+        seen: list[Batch] = []
+        while not seen or seen[-1].revision < revisions[-1]:
+            seen += await take(watch, 1)
+
+        told = [batch.revision for batch in seen]
+        assert told == sorted(set(told))
+        assert [batch.revision for batch in seen if batch.events] == revisions[::3]
+
+    async def test_a_mark_follows_what_was_read(self, store: Store) -> None:
+        """A watch opened in the past is told up to the revision of any scan, also where nothing changed."""
+        start = await write(store, put("mine"))
+        await write(store, put("other"))
+        revision = (await store.scan("mine")).revision
+        watch = store.watch("mine", after=start, marks=True)
+
+        async with asyncio.timeout(LIMIT):
+            while (await anext(watch)).revision < revision:
+                pass
+
+    async def test_who_asks_for_no_marks_has_none(self, store: Store) -> None:
+        """A plain watch beside one with marks has batches with events only."""
+        start = await write(store, put("mine"))
+        plain, marked = store.watch("mine", after=start), store.watch("mine", after=start, marks=True)
+        waiting = asyncio.create_task(take(plain, 1))
+        await write(store, put("other"))
+        await take(marked, 1)
+
+        last = await write(store, put("mine"))
+
+        assert [(batch.revision, len(batch.events)) for batch in await waiting] == [(last, 1)]
+
     # --- compaction
 
     async def test_compaction_keeps_the_entries(self, store: Store) -> None:
@@ -648,17 +700,17 @@ class Conformance:
         await harness.pass_time(2.0)
         revision = (await store.scan("")).revision
 
-        with pytest.raises(NotDone, match=f"lease {lease} "):
+        with pytest.raises(LeaseEnded, match=f"lease {lease} "):
             await store.keep_alive(lease)
-        with pytest.raises(NotDone, match=f"lease {lease} "):
+        with pytest.raises(LeaseEnded, match=f"lease {lease} "):
             await write(store, put("good"), put("k", lease=lease))
         assert (await store.scan("")).revision == revision
 
     async def test_an_unknown_lease_is_refused(self, store: Store) -> None:
         """A lease that never was is NotDone, but only if the list that names it is the one that runs."""
-        with pytest.raises(NotDone, match="lease 12345 "):
+        with pytest.raises(LeaseEnded, match="lease 12345 "):
             await write(store, put("k", lease=12345))
-        with pytest.raises(NotDone, match="lease 12345 "):
+        with pytest.raises(LeaseEnded, match="lease 12345 "):
             await store.keep_alive(12345)
         await store.transact(success=[put("k")], failure=[put("k", lease=12345)])
 

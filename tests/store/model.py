@@ -16,7 +16,7 @@ from unisono.store.base import (
     Entry,
     Event,
     Field,
-    NotDone,
+    LeaseEnded,
     Outcome,
     Put,
     Snapshot,
@@ -69,7 +69,7 @@ class Model:
 
     def check_lease(self, lease: int, now: float) -> None:
         if lease not in self.leases or self.leases[lease][1] <= now:
-            raise NotDone(f"lease {lease} does not exist or has ended")
+            raise LeaseEnded(lease)
 
     def end_lease(self, lease: int) -> None:
         if self.leases.pop(lease, None) is not None:

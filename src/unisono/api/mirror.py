@@ -34,7 +34,7 @@ class Mirror:
             await self._move(Snapshot.of(stored))
             self._started.set()
             try:
-                async for batch in self._store.watch("", after=stored.revision):
+                async for batch in self._store.watch("", after=stored.revision, marks=True):
                     await self._move(self._snapshot.after((batch,)))
             except Compacted:
                 continue  # too far behind: read everything anew

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from unisono.control.records import LEADER_KEY, Leader, decode, encode
-from unisono.store.base import Compare, Entry, Field, MaybeDone, NotDone, Put, Store, StoreError
+from unisono.store.base import Compare, Entry, Field, LeaseEnded, MaybeDone, NotDone, Put, Store, StoreError
 
 LEASE_TTL = 10.0
 """Seconds after which a leader that has fallen silent is replaced."""
@@ -87,11 +87,11 @@ class LeaderElection:
             await asyncio.sleep(self._ttl / 3)
             try:
                 await self._store.keep_alive(fence.lease)
-            except MaybeDone as error:
+            except LeaseEnded as error:
+                raise Deposed("the lease has ended") from error
+            except (NotDone, MaybeDone) as error:
                 if asyncio.get_running_loop().time() >= renewed_at + self._ttl:
                     raise Deposed(f"the lease was not renewed for {self._ttl:g} s") from error
-            except NotDone as error:
-                raise Deposed("the lease has ended") from error
             else:
                 renewed_at = asyncio.get_running_loop().time()
 

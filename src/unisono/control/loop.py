@@ -153,7 +153,7 @@ class _Following:
         if not any(e.key == LEADER_KEY and self._fence.admits(e) for e in stored.entries):
             raise Deposed("another controller leads, or the lease has ended")
         self._snapshot.set_result(Snapshot.of(stored))
-        async for batch in self._store.watch("", after=stored.revision):
+        async for batch in self._store.watch("", after=stored.revision, marks=True):
             for event in batch.events:
                 if event.key == LEADER_KEY and not self._fence.admits(event.entry):
                     raise Deposed("another controller leads, or the lease has ended")

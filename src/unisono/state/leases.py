@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from unisono.state.errors import Lost
-from unisono.store.base import MAX_TTL, Broken, MaybeDone, NotDone, Store, StoreError
+from unisono.store.base import MAX_TTL, Broken, LeaseEnded, MaybeDone, NotDone, Store, StoreError
 
 Clock = Callable[[], float]
 """Seconds of a clock that never goes back; its zero means nothing."""
@@ -145,9 +145,9 @@ class KeptLease:
             try:
                 async with asyncio.timeout(self.ttl / _RENEWALS):
                     await self._store.keep_alive(self.id)
-            except (NotDone, Broken) as error:
+            except (LeaseEnded, Broken) as error:
                 self._lose(str(error))
-            except (MaybeDone, TimeoutError):
+            except (NotDone, MaybeDone, TimeoutError):
                 continue  # the watchdog ends this
             else:
                 # From when it was asked for: the store counts from a later moment.

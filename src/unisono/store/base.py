@@ -1,16 +1,17 @@
 """
 The promise that every store keeps: keys with values, one order of changes, watches and leases.
 
-Nothing here knows an engine; :mod:`unisono.store.sqlite` does, and etcd's will stand beside it. The
-words and meanings are etcd's: a store has one *revision*, a whole number that rises by one with each
-transaction that changes something; an entry remembers the revision that made it and the one that
-last changed it. All operations are linearizable.
+Nothing here knows an engine; :mod:`unisono.store.sqlite` and :mod:`unisono.store.etcd` do. The words and
+meanings are etcd's: a store has one *revision*, a whole number that rises with each transaction that
+changes something, by one where nobody else shares the engine; an entry remembers the revision that made it
+and the one that last changed it. All operations are linearizable.
 
 Errors, sorted by what the caller does next::
 
     StoreError
     ├── NotDone        did not happen: may be tried again
-    │   └── Compacted  that revision is gone: scan, then watch from the scan's revision
+    │   ├── Compacted  that revision is gone: scan, then watch from the scan's revision
+    │   └── LeaseEnded that lease is over for good: what was held by it is lost
     ├── MaybeDone      may have happened: read before trying again
     └── Broken         the store can't go on (disk full, damaged, newer version): an operator must act
 """
@@ -43,6 +44,14 @@ class Compacted(NotDone):
     def __init__(self, revision: int) -> None:
         super().__init__(f"compacted: the oldest revision still there is {revision}")
         self.revision = revision
+
+
+class LeaseEnded(NotDone):
+    """A lease named does not exist or has ended, and won't come back; ``lease`` is its id."""
+
+    def __init__(self, lease: int) -> None:
+        super().__init__(f"lease {lease} does not exist or has ended")
+        self.lease = lease
 
 
 class MaybeDone(StoreError):
@@ -138,7 +147,11 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """All events of one revision under the watched prefix, in the order of the transaction."""
+    """
+    All events of one revision under the watched prefix, in the order of the transaction.
+
+    Without events it is a *mark*, which only watches that ask for marks have.
+    """
 
     revision: int
     events: tuple[Event, ...]
@@ -177,14 +190,19 @@ class Store(Protocol):
 
         Raises:
             ValueError: A key, value or list is over its limit, or one key is changed twice in a list.
-            NotDone: A lease named in a put does not exist or has ended, or the store refused.
+            LeaseEnded: A lease named in a put does not exist or has ended.
+            NotDone: The store refused, or could not be reached.
             MaybeDone: The connection broke before the answer, or the disk failed while it was made sure.
             Broken: The disk is full or damaged; nothing was changed.
         """
 
-    def watch(self, prefix: str, *, after: int) -> AsyncIterator[Batch]:
+    def watch(self, prefix: str, *, after: int, marks: bool = False) -> AsyncIterator[Batch]:
         """
         Every change under ``prefix`` with a revision above ``after``, without gap or repeat.
+
+        With ``marks`` it also says how far it is: a batch without events means that all changes up to its
+        revision have been told. Whatever revision this store has answered to anyone, a batch or mark of at
+        least that revision follows soon, also when nothing under ``prefix`` changes any more.
 
         Cancelling one step, as ``asyncio.timeout`` does, loses nothing: the next step goes on from there.
         A watch that is slow holds nobody up. It ends when the store is closed.
@@ -202,7 +220,13 @@ class Store(Protocol):
         """
 
     async def keep_alive(self, lease: int) -> None:
-        """Start the lease's time anew. Raises NotDone if it has ended."""
+        """
+        Start the lease's time anew.
+
+        Raises:
+            LeaseEnded: It has ended, or was never granted.
+            MaybeDone: The store could not be reached; the lease may end at its time, or may live on.
+        """
 
     async def revoke(self, lease: int) -> None:
         """End a lease and remove its keys; ending one that has ended is no error."""

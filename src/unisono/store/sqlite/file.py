@@ -25,7 +25,7 @@ from pathlib import Path
 from unisono.store.base import Batch, Broken, Entry, Event, MaybeDone, StoreError
 from unisono.store.limits import prefix_end
 from unisono.store.sqlite.mirror import Change, Mirror
-from unisono.store.sqlite.watching import Page
+from unisono.store.watching import Page
 
 FORMAT = 1
 _APPLICATION_ID = 0x556E6973  # "Unis", so that no other program's database is taken for ours

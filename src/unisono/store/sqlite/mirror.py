@@ -13,7 +13,7 @@ from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from unisono.store.base import Compare, Delete, Entry, Field, NotDone, Put
+from unisono.store.base import Compare, Delete, Entry, Field, LeaseEnded, Put
 from unisono.store.limits import prefix_end
 
 _MANY = 16  # so many keys coming or going at once are sorted in one go
@@ -131,12 +131,12 @@ class Head:
         Queue the changes that ``operations`` make here, at one new revision if there are any.
 
         Raises:
-            NotDone: A put names a lease that is not ``alive``; nothing has changed then.
+            LeaseEnded: A put names a lease that is not ``alive``; nothing has changed then.
         """
         for operation in operations:
             lease = operation.lease if isinstance(operation, Put) else None
             if lease is not None and (lease in self._ending or not alive(lease)):
-                raise NotDone(f"lease {lease} does not exist or has ended")
+                raise LeaseEnded(lease)
         revision = self.revision + 1
         wanted: list[tuple[str, Entry | None]] = []
         for operation in operations:

@@ -27,6 +27,7 @@ from unisono.store.base import (
     Compare,
     Delete,
     Entry,
+    LeaseEnded,
     NotDone,
     Outcome,
     Put,
@@ -36,8 +37,8 @@ from unisono.store.base import (
 from unisono.store.sqlite.file import Contents, File
 from unisono.store.sqlite.leases import Leases
 from unisono.store.sqlite.mirror import Change, Head
-from unisono.store.sqlite.watching import Feed, Hub, Watch
 from unisono.store.sqlite.writer import Ended, Job, Writer
+from unisono.store.watching import Feed, Hub, Watch
 
 R = TypeVar("R")
 
@@ -143,13 +144,13 @@ class SqliteStore:
         # One that changes nothing waits too: what it read must not vanish after it has been told.
         return await self._submit(lambda _: self._apply(changes, outcome), changes=changes, size=size)
 
-    def watch(self, prefix: str, *, after: int) -> Watch:
+    def watch(self, prefix: str, *, after: int, marks: bool = False) -> Watch:
         """See :meth:`unisono.store.base.Store.watch`; the iterator also has ``aclose()``."""
         self._check_open()
         limits.check_prefix(prefix)
         if after < 0:
             raise ValueError(f"a watch after revision {after}; the least is 0")
-        return Watch(self._hub, prefix, after, self._read_on)
+        return Watch(self._hub, prefix, after, marks, self._read_on)
 
     async def grant(self, ttl: float) -> int:
         """A new lease; durable on return."""
@@ -170,7 +171,7 @@ class SqliteStore:
         """Start the lease's time anew, in memory: after a restart it has its full time anyway."""
         self._check_open()
         if self._head.ending(lease) or not self._leases.renew(lease, self._clock()):
-            raise NotDone(f"lease {lease} does not exist or has ended")
+            raise LeaseEnded(lease)
 
     async def revoke(self, lease: int) -> None:
         """End a lease; its keys are gone on return, also if it was just ending."""
@@ -250,7 +251,12 @@ class SqliteStore:
         return outcome
 
     async def _read_on(self, feed: Feed) -> None:
-        """Give a watch the next page of the history."""
+        """
+        Give a watch the next page of the history.
+
+        It goes up to the end of the batch in which it is read, and is taken over with that batch: so a watch
+        catches up however fast others write.
+        """
         after, newest = feed.through, self._mirror.revision
         work = partial(File.history, prefix=feed.prefix, after=after, newest=newest)
         await self._submit(partial(self._hub.extend, feed, after), work=work)

@@ -1,10 +1,9 @@
 """
 Watches: each is fed from the history until it has caught up, then live, without gap or repeat between.
 
-The Hub knows who watches what and feeds them each commit, in order; a Watch is what a caller iterates.
-Both live on the event loop, so that "have I caught up?" and "feed me from now on" are one step. Reading
-the history is the store's: it is handed in as a function. A page of history goes up to the end of the batch
-in which it is read, and is taken over with that batch: so a watch catches up however fast others write.
+The Hub knows who watches what and feeds them each revision, in order; a Watch is what a caller iterates.
+Both live on the event loop, so that "have I caught up?" and "feed me from now on" are one step. Where
+revisions come from is the engine's: it publishes what is new, and hands in a function that reads the history.
 """
 
 from __future__ import annotations
@@ -12,13 +11,21 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from unisono.store.base import Batch, Compacted, Event
-from unisono.store.sqlite.mirror import Change
+from unisono.store.base import Batch, Compacted, Entry, Event
 
 FEED_BATCHES_MAX = 256
 FEED_BYTES_MAX = 16 * 1024 * 1024
+
+
+class Change(Protocol):
+    """What a revision did to one key; ``entry`` is ``None`` when the key was removed."""
+
+    @property
+    def key(self) -> str: ...  # noqa: D102
+    @property
+    def entry(self) -> Entry | None: ...  # noqa: D102
 
 
 class Page(NamedTuple):
@@ -35,9 +42,11 @@ class Feed:
     Invariant: every batch up to ``through`` has been taken or is here, and none above it.
     """
 
-    def __init__(self, prefix: str, after: int) -> None:
+    def __init__(self, prefix: str, after: int, marks: bool) -> None:
         self.prefix = prefix
         self.through = after
+        self.marks = marks  # also wants to be told of revisions that did not touch the prefix
+        self.told = after  # the revision of the last batch or mark taken
         self.live = False  # the hub feeds it
         self.batches: deque[Batch] = deque()
         self._size = 0
@@ -57,6 +66,7 @@ class Feed:
     def take(self) -> Batch:
         """The oldest; there must be one."""
         batch = self.batches.popleft()
+        self.told = batch.revision
         if not self.batches:
             self._size = 0  # good enough: it is a brake, and it frees itself whenever the watch catches up
         return batch
@@ -73,7 +83,7 @@ class Feed:
 
 
 class Hub:
-    """Feeds each commit to those who watch it. ``revision`` is the last one published."""
+    """Feeds each revision to those who watch it. ``revision`` is the last one published."""
 
     def __init__(self, revision: int) -> None:
         self.revision = revision
@@ -87,6 +97,12 @@ class Hub:
         # however many watch.
         self._groups: dict[str, set[Feed]] = {}
         self._lengths: Counter[int] = Counter()
+        self._marked: set[Feed] = set()  # those fed that want marks
+
+    @property
+    def marking(self) -> bool:
+        """Whether anyone who is fed wants marks."""
+        return bool(self._marked)
 
     def open(self, feed: Feed) -> None:
         """Count a feed among those that :meth:`close` wakes."""
@@ -112,6 +128,8 @@ class Hub:
             self._groups[feed.prefix] = set()
             self._lengths[len(feed.prefix)] += 1
         self._groups[feed.prefix].add(feed)
+        if feed.marks:
+            self._marked.add(feed)
         feed.live = True
         return True
 
@@ -135,6 +153,16 @@ class Hub:
             size = sum(len(event.entry.value) for event in events if event.entry is not None)
             for feed in tuple(self._groups[prefix]):
                 self._feed(feed, batch, size)
+        for feed in self._marked:
+            feed.wake()
+
+    def interrupt(self) -> None:
+        """Feed nobody any more: what comes next does not follow on what was published last."""
+        for group in tuple(self._groups.values()):
+            for feed in tuple(group):
+                feed.through = max(feed.through, self.revision)
+                self._leave(feed)
+                feed.wake()
 
     def close(self) -> None:
         """End all watches, after what they have waiting."""
@@ -169,6 +197,7 @@ class Hub:
         if not feed.live:
             return
         feed.live = False
+        self._marked.discard(feed)
         group = self._groups[feed.prefix]
         group.discard(feed)
         if group:
@@ -189,10 +218,12 @@ class Watch:
     :meth:`aclose`.
     """
 
-    def __init__(self, hub: Hub, prefix: str, after: int, read: Callable[[Feed], Awaitable[None]]) -> None:
+    def __init__(
+        self, hub: Hub, prefix: str, after: int, marks: bool, read: Callable[[Feed], Awaitable[None]]
+    ) -> None:
         self._hub = hub
         self._read = read
-        self._feed = Feed(prefix, after)
+        self._feed = Feed(prefix, after, marks)
         self._busy = False
         self._closed = False
         hub.open(self._feed)
@@ -225,6 +256,9 @@ class Watch:
             if self._closed or self._hub.closed:
                 raise StopAsyncIteration
             if feed.live:
+                if feed.marks and feed.told < self._hub.revision:
+                    feed.told = self._hub.revision
+                    return Batch(revision=feed.told, events=())
                 await feed.changed()
             elif not self._hub.join(feed):
                 await self._read(feed)
