@@ -4,6 +4,7 @@
 
 pub mod control;
 pub mod dispatch;
+pub mod handover;
 pub mod load;
 pub mod process;
 pub mod proxy;
@@ -23,14 +24,16 @@ mod python {
 
     /// Runs the gateway until SIGTERM or SIGINT; see the stub.
     #[pyfunction]
-    #[pyo3(signature = (control_socket, table_path, *, workers = None))]
+    #[pyo3(signature = (control_socket, table_path, *, workers = None, take_over = false))]
     fn run_gateway(
         py: Python<'_>,
         control_socket: PathBuf,
         table_path: PathBuf,
         workers: Option<usize>,
+        take_over: bool,
     ) -> PyResult<()> {
-        py.detach(|| crate::process::run(&control_socket, &table_path, workers)).map_err(PyOSError::new_err)
+        let plan = crate::process::Plan { control_socket, table_path, workers, take_over };
+        py.detach(|| crate::process::run(&plan)).map_err(PyOSError::new_err)
     }
 
     /// Puts load on a service in a thread of its own; see the stub.

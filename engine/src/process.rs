@@ -1,5 +1,6 @@
 //! The gateway as a process, from the table on disk to the last answer.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::control::{api, keep};
+use crate::handover::{self, Inherited, succession};
 use crate::proxy::gateway::Gateway;
 use crate::proxy::workers::{self, WORKERS_MAX, suitable};
 
@@ -27,34 +29,63 @@ const CONNECTIONS_MAX: usize = 16_384;
 /// File descriptors kept for all that is not a client and its instance: pidfds, listeners, the control socket.
 const DESCRIPTORS_KEPT: u64 = 2048;
 
-/// Runs the gateway until SIGTERM or SIGINT, and then until what is in flight has ended, 10 s at most. `workers`:
-/// the threads that serve clients; `None`: as many as suit the machine.
+/// How a gateway is to run.
+pub struct Plan {
+    /// Where it answers the node.
+    pub control_socket: PathBuf,
+    /// Where it keeps the last table.
+    pub table_path: PathBuf,
+    /// The threads that serve clients; `None`: as many as suit the machine.
+    pub workers: Option<usize>,
+    /// Takes the place of the gateway that runs, if one does.
+    pub take_over: bool,
+}
+
+/// Runs the gateway until SIGTERM or SIGINT, and then until what is in flight has ended, 10 s at most; or until a
+/// successor has taken its place, and then until what is in flight has ended, an hour at most.
 ///
 /// # Errors
 /// In words: another gateway answers at the control socket, or the socket cannot be made.
-pub fn run(control_socket: &Path, table_path: &Path, workers: Option<usize>) -> Result<(), String> {
-    let workers = workers.unwrap_or_else(suitable);
+pub fn run(plan: &Plan) -> Result<(), String> {
+    let workers = plan.workers.unwrap_or_else(suitable);
     if !(1..=WORKERS_MAX).contains(&workers) {
         return Err(format!("{workers} workers; 1 to {WORKERS_MAX} would be right"));
     }
     // All that is made here, the control socket above all, is for this user alone.
     umask(Mode::RWXU.complement());
     let connections_max = raise_descriptors();
-    let _lock = lock(control_socket)?;
+    let inherited = if plan.take_over { inherit(&plan.control_socket)? } else { None };
     let fault = |error: io::Error| format!("cannot start: {error}");
     workers::runtime().map_err(fault)?.block_on(async {
         let gateway = Gateway::new(connections_max, workers).map_err(fault)?;
-        let served = serve(&gateway, control_socket.to_owned(), table_path.to_owned()).await;
+        let served = serve(&gateway, plan, inherited).await;
         gateway.workers.stop();
         served
     })
 }
 
-async fn serve(gateway: &Arc<Gateway>, control_socket: PathBuf, table_path: PathBuf) -> Result<(), String> {
-    let fault = |error: io::Error| format!("cannot listen at {}: {error}", control_socket.display());
+/// What the gateway that runs leaves; `None`: none runs.
+fn inherit(control_socket: &Path) -> Result<Option<Inherited>, String> {
+    match handover::take(control_socket) {
+        Ok(inherited) => Ok(Some(inherited)),
+        Err(error) if [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused].contains(&error.kind()) => Ok(None),
+        Err(error) => Err(format!("cannot take the place of the gateway that runs: {error}")),
+    }
+}
+
+async fn serve(gateway: &Arc<Gateway>, plan: &Plan, inherited: Option<Inherited>) -> Result<(), String> {
+    let path = &plan.control_socket;
+    let fault = |error: io::Error| format!("cannot listen at {}: {error}", path.display());
     let mut terminate = signal(SignalKind::terminate()).map_err(fault)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(fault)?;
-    match keep::load(&table_path) {
+    let (lock, table, predecessor) = match inherited {
+        Some(Inherited { lock, table, sockets, stream }) => {
+            gateway.inherit(sockets);
+            (lock, Ok(Some(table)), Some(stream))
+        }
+        None => (self::lock(path)?, keep::load(&plan.table_path), None),
+    };
+    match table {
         Ok(Some(table)) => {
             for unbound in gateway.follow_what_binds(table) {
                 eprintln!("gateway: cannot listen at {} yet: {}", unbound.address, unbound.reason);
@@ -65,15 +96,36 @@ async fn serve(gateway: &Arc<Gateway>, control_socket: PathBuf, table_path: Path
         // The node's next table mends it.
         Err(fault) => eprintln!("gateway: the kept table is of no use: {fault}"),
     }
-    let control = bind_control(&control_socket).map_err(fault)?;
-    let api = Rc::new(api::Api { gateway: Arc::clone(gateway), table_path });
-    tokio::select! {
-        () = api::serve(api, control) => {}
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    gateway.inherit(BTreeMap::new());
+    let control = bind_control(path).map_err(fault)?;
+    let heirs = bind_control(&handover::path(path)).map_err(fault)?;
+    let predecessor = match predecessor {
+        Some(stream) => Some(succession::announce(gateway, stream).await.map_err(fault)?),
+        None => None,
+    };
+    let api = Rc::new(api::Api { gateway: Arc::clone(gateway), table_path: plan.table_path.clone() });
+    let successor = tokio::select! {
+        () = api::serve(api, control) => None,
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        successor = succession::successor(gateway, &heirs, &lock) => Some(successor),
+    };
+    if let Some(successor) = successor {
+        // From here on the lock is the successor's alone.
+        drop(lock);
+        tokio::select! {
+            () = succession::depart(gateway, successor) => {}
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    } else {
+        // The next gateway may take the sockets as soon as this one's lock is gone.
+        let _ = std::fs::remove_file(path);
+        let _ = std::fs::remove_file(handover::path(path));
+        if let Some(predecessor) = &predecessor {
+            predecessor.stop();
+        }
     }
-    // The next gateway may take the socket as soon as this one's lock is gone.
-    let _ = std::fs::remove_file(&control_socket);
     gateway.go();
     // What has not ended by then is cut off.
     let _ = tokio::time::timeout(DRAIN_MAX, gateway.connections.wait_for_end()).await;
@@ -104,12 +156,18 @@ fn lock(control_socket: &Path) -> Result<File, String> {
     }
 }
 
-/// Binds the control socket in place of one that a dead gateway left behind; the lock says that it is dead.
+/// Binds a socket in place of one that a dead gateway left behind, or that a predecessor is about to leave: the
+/// lock says that there is no third. Whoever asks at the path gets either of them, and never none.
 fn bind_control(path: &Path) -> io::Result<UnixListener> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => UnixListener::bind(path),
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(".new");
+    match std::fs::remove_file(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
     }
+    let listener = UnixListener::bind(&fresh)?;
+    std::fs::rename(&fresh, path)?;
+    Ok(listener)
 }
 
 /// Allows this process as many file descriptors as it may have; gives how many clients that is enough for.

@@ -8,20 +8,23 @@ __all__ = ["Load", "__version__", "run_gateway"]
 
 __version__: str
 
-def run_gateway(control_socket: str, table_path: str, *, workers: int | None = None) -> None:
+def run_gateway(control_socket: str, table_path: str, *, workers: int | None = None, take_over: bool = False) -> None:
     """
     Runs the gateway in this thread, with the interpreter lock released.
 
-    Returns after SIGTERM or SIGINT, once what is in flight has ended, 10 s at most. The signals are the
+    Returns once another one has taken its place, or after SIGTERM or SIGINT, once what is in flight has ended, 10 s at most. The signals are the
     engine's from then on, so this is for a process that does nothing else.
 
     Args:
         control_socket: Path of the Unix socket at which the node speaks to the gateway, at most 107 bytes.
         table_path: File in which the last routing table is kept, and from which it is read at the start.
         workers: Threads that serve clients, 1 to 64; ``None``: one for each four cores.
+        take_over: Take the place of the gateway that runs there, if one does, without a connection refused
+            or reset: it hands its sockets over and ends with what it carries, after an hour at most.
 
     Raises:
-        OSError: The control socket cannot be made, or another gateway runs there, or ``workers`` is out of range.
+        OSError: The control socket cannot be made, or another gateway runs there, ``workers`` is out of range,
+            or the one that runs did not hand over.
     """
 
 @final

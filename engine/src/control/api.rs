@@ -163,6 +163,7 @@ impl Api {
             "connections": self.gateway.connections.count(),
             "pid": std::process::id(),
             "version": self.gateway.table().version,
+            "engine": env!("CARGO_PKG_VERSION"),
         })
     }
 }

@@ -76,6 +76,11 @@ impl Events {
         receiver
     }
 
+    /// Sends all who listen away: a successor tells them from now on.
+    pub fn close(&self) {
+        self.told().listeners.clear();
+    }
+
     fn told(&self) -> MutexGuard<'_, Told> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

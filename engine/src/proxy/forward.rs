@@ -25,13 +25,13 @@ pub async fn answer(client: Rc<ClientState>, request: Request<Incoming>) -> Resp
     let (parts, incoming) = request.into_parts();
     match respond(&client, parts, incoming).await {
         Ok(mut response) => {
-            if client.listening.is_closed() {
+            if client.listening.ends_connections() {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             response
         }
         Err(problem) => {
-            let ends = problem.reason == Reason::BadRequest || client.listening.is_closed();
+            let ends = problem.reason == Reason::BadRequest || client.listening.ends_connections();
             let (mut parts, text) = problem.response().into_parts();
             if ends {
                 parts.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

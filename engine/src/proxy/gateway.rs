@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use super::workers::Workers;
 use crate::control::events::{Event, Events, Kind};
 use crate::control::table::{self, Table};
 use crate::dispatch::Time;
+use crate::handover::Remainder;
 
 /// An address that could not be bound, and why.
 #[derive(Debug)]
@@ -51,6 +53,10 @@ pub struct Gateway {
     exited: Mutex<HashSet<(String, u64)>>,
     /// Every target in the table or still with requests.
     accounts: Mutex<Vec<Weak<Target>>>,
+    /// Sockets of a predecessor that listen already.
+    inherited: Mutex<BTreeMap<SocketAddr, std::net::TcpListener>>,
+    /// What the predecessor still carries.
+    remainder: Mutex<Remainder>,
     /// A target has no request in flight any more.
     idle: Notify,
     /// Rises whenever targets may have been retired.
@@ -75,6 +81,8 @@ impl Gateway {
             watches: Mutex::default(),
             exited: Mutex::default(),
             accounts: Mutex::default(),
+            inherited: Mutex::default(),
+            remainder: Mutex::default(),
             idle: Notify::new(),
             retired,
         });
@@ -176,7 +184,45 @@ impl Gateway {
         let accounts = lock(&self.accounts);
         let of_instance =
             accounts.iter().filter_map(Weak::upgrade).filter(|t| t.id == id && t.generation == generation);
-        of_instance.map(|target| target.in_flight()).sum()
+        let here: u64 = of_instance.map(|target| target.in_flight()).sum();
+        let remainder = lock(&self.remainder);
+        let there = remainder.0.iter().filter(|(known, number, _)| known == id && *number == generation);
+        here + there.map(|(_, _, count)| count).sum::<u64>()
+    }
+
+    /// What a successor is to know of this gateway's requests.
+    pub fn remainder(&self) -> Remainder {
+        let accounts = lock(&self.accounts);
+        let busy = accounts.iter().filter_map(Weak::upgrade).filter(|target| target.in_flight() > 0);
+        Remainder(busy.map(|target| (target.id.clone(), target.generation, target.in_flight())).collect())
+    }
+
+    /// What the predecessor still carries: its instances are not drained before it says so.
+    pub fn told_remainder(&self, remainder: Remainder) {
+        *lock(&self.remainder) = remainder;
+        self.told_idle();
+    }
+
+    /// Uses these sockets, which listen already, where the table wants their addresses.
+    pub fn inherit(&self, sockets: BTreeMap<SocketAddr, std::net::TcpListener>) {
+        *lock(&self.inherited) = sockets;
+    }
+
+    /// The listening sockets once more, by address, for a successor.
+    ///
+    /// # Errors
+    /// The kernel's: there are no more file descriptors.
+    pub fn share_sockets(&self) -> io::Result<Vec<(SocketAddr, OwnedFd)>> {
+        let listeners = lock(&self.listeners);
+        let shared = listeners.values().map(|listening| Ok(listening.share()?.map(|fd| (listening.address, fd))));
+        shared.filter_map(io::Result::transpose).collect()
+    }
+
+    /// Leaves the addresses to a successor. Connections end with their next answer, without being cut off.
+    pub fn leave(&self) {
+        for listening in lock(&self.listeners).values() {
+            listening.leave();
+        }
     }
 
     /// Waits until an instance has no request in flight, for at most `patience`; gives how many are left.
@@ -254,7 +300,9 @@ impl Gateway {
         if lock(&self.listeners).contains_key(&address) {
             return Ok(());
         }
-        let listening = listen::bind(address)
+        let inherited = lock(&self.inherited).remove(&address);
+        let listening = inherited
+            .map_or_else(|| listen::bind(address), Ok)
             .and_then(|socket| Listening::start(self, address, socket))
             .map_err(|reason| Unbound { address, reason })?;
         lock(&self.listeners).insert(address, listening);

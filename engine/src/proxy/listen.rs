@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
@@ -29,6 +30,8 @@ pub struct Listening {
     pub routes: Mutex<Arc<Routes>>,
     /// The table does not name the address any more: its connections end with their next answer.
     pub closed: AtomicBool,
+    /// A successor accepts here now: connections end with their next answer.
+    left: AtomicBool,
     /// `None` once no more connections are taken; the address is free from that moment on.
     socket: Mutex<Option<TcpListener>>,
     accepting: Mutex<Option<AbortHandle>>,
@@ -45,6 +48,7 @@ impl Listening {
             address,
             routes: Mutex::default(),
             closed: AtomicBool::new(false),
+            left: AtomicBool::new(false),
             socket,
             accepting: Mutex::new(None),
         });
@@ -62,6 +66,25 @@ impl Listening {
     pub fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.stop_accepting();
+    }
+
+    /// Whether a connection's next answer is its last.
+    pub fn ends_connections(&self) -> bool {
+        self.left.load(Ordering::Acquire) || self.is_closed()
+    }
+
+    /// Leaves the address to a successor; connections there end with their next answer.
+    pub fn leave(&self) {
+        self.left.store(true, Ordering::Release);
+        self.stop_accepting();
+    }
+
+    /// The socket once more, for a successor; `None`: it was given up.
+    ///
+    /// # Errors
+    /// The kernel's: there are no more file descriptors.
+    pub fn share(&self) -> io::Result<Option<OwnedFd>> {
+        lock(&self.socket).as_ref().map(|socket| socket.as_fd().try_clone_to_owned()).transpose()
     }
 
     /// Takes no more connections; those there go on.

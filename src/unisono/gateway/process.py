@@ -21,6 +21,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from unisono import _engine
+from unisono.gateway.errors import GatewayError
+from unisono.gateway.link import GatewayLink
+
 _log = logging.getLogger(__name__)
 
 _BACKOFF_SECONDS_MIN = 0.05
@@ -29,6 +33,7 @@ _BACKOFF_SERVED_SECONDS_MAX = 0.1  # one that had answered can serve: requests s
 _HEALTHY_SECONDS = 10.0  # a gateway that has lived so long is started again at once
 _START_SECONDS_MAX = 10.0
 _LOOK_SECONDS = 0.003  # between two looks for the socket, only while a gateway starts
+_HANDOVER_SECONDS_MAX = 25.0  # both sides wait for 10 s at most
 _STOP_SECONDS_MAX = 12.0  # it ends its answers within 10 s
 _LOG_BYTES_MAX = 1 << 20  # beyond it the log begins anew with the next start
 
@@ -48,6 +53,8 @@ class GatewayProcess:
         self._table = table.absolute()
         self._log_file = log or table.with_suffix(".log")
         self._pidfd: int | None = None
+        self._gone = asyncio.Event()
+        self._on_ready: Callable[[], None] | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self.pid: int | None = None  # of the gateway that answers; None while there is none
 
@@ -56,8 +63,10 @@ class GatewayProcess:
         Keep a gateway alive until cancelled; it lives on then.
 
         ``on_ready`` is called each time one answers that did not before: the first, found or started, and
-        each that had to be started after it. It has the table from its disk and serves already.
+        each that had to be started after it. It has the table from its disk and serves already. One that is
+        of another version than this package is told to give its place to one of this.
         """
+        self._on_ready = on_ready
         loop = asyncio.get_running_loop()
         backoff = _BACKOFF_SECONDS_MIN
         try:
@@ -67,7 +76,7 @@ class GatewayProcess:
                 if pidfd is not None:
                     if on_ready is not None:
                         on_ready()
-                    await self._exit(pidfd)
+                    await self._gone.wait()
                     _log.warning("the gateway (process %s) ended by itself; starting another", self.pid)
                 self._forget()
                 if loop.time() - began >= _HEALTHY_SECONDS:
@@ -96,14 +105,44 @@ class GatewayProcess:
                 signal.pidfd_send_signal(pidfd, number)
             with suppress(TimeoutError):
                 async with asyncio.timeout(_STOP_SECONDS_MAX):
-                    await self._exit(pidfd)
+                    await self._gone.wait()
                     break
         self._forget()
+
+    async def upgrade(self) -> None:
+        """
+        Have a new process take the gateway's place, without a connection refused or reset.
+
+        The old one ends with what it carries, after an hour at most. Cancelled, either of the two serves.
+
+        Raises:
+            OSError: It could not; the old one serves on.
+        """
+        await self._replace()
+        if self._on_ready is not None:
+            self._on_ready()
+
+    async def _replace(self) -> None:
+        old, child = self.pid, self._spawn("--take-over")
+        deadline = asyncio.get_running_loop().time() + _HANDOVER_SECONDS_MAX
+        while asyncio.get_running_loop().time() < deadline:
+            if self._peer() not in (None, old) and self._adopt():
+                self._reap(self._child)
+                self._child = child
+                _log.info("process %s took the place of process %s as the gateway", self.pid, old)
+                return
+            if child.poll() is not None:
+                raise OSError(f"the new gateway can't start: {self._last_words()}")
+            await asyncio.sleep(_LOOK_SECONDS)
+        child.kill()
+        child.wait()
+        raise OSError(f"the new gateway did not serve within {_HANDOVER_SECONDS_MAX:.0f} s")
 
     async def _ensure(self) -> int | None:
         """Find a gateway or start one; its pidfd, or ``None`` if none answers in the end."""
         if self._adopt():
             _log.info("the gateway runs already, as process %s", self.pid)
+            await self._modernise()
             return self._pidfd
         self._child = self._spawn()
         deadline = asyncio.get_running_loop().time() + _START_SECONDS_MAX
@@ -122,20 +161,52 @@ class GatewayProcess:
 
     def _adopt(self) -> bool:
         """Take the process that answers at the socket as the gateway, if there is one."""
+        pid = self._peer()
+        if pid is None:
+            return False
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            return False
+        self._close_pidfd()
+        self._pidfd, self.pid = pidfd, pid
+        asyncio.get_running_loop().add_reader(pidfd, self._gone.set)
+        return True
+
+    def _peer(self) -> int | None:
+        """The process that answers at the socket."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
             try:
                 probe.connect(str(self._socket))
                 credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-                pid: int = struct.unpack("3i", credentials)[0]
-                pidfd = os.pidfd_open(pid)
             except OSError:
-                return False
-        self._close_pidfd()
-        self._pidfd, self.pid = pidfd, pid
-        return True
+                return None
+        pid: int = struct.unpack("3i", credentials)[0]
+        return pid
 
-    def _spawn(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-P", "-m", "unisono.gateway", str(self._socket), str(self._table)]
+    async def _modernise(self) -> None:
+        """Have a gateway of another version replaced; where that fails, the old one is better than none."""
+        try:
+            async with asyncio.timeout(_HANDOVER_SECONDS_MAX):
+                found = (await GatewayLink(self._socket).measurements()).get("engine")
+                if found != _engine.__version__:
+                    _log.info(
+                        "the gateway is of version %s, this is %s: replacing it", found, _engine.__version__
+                    )
+                    await self._replace()
+        except (GatewayError, OSError) as error:
+            _log.warning("the gateway stays as it is: %s", error)
+
+    def _spawn(self, *options: str) -> subprocess.Popen[bytes]:
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "unisono.gateway",
+            *options,
+            str(self._socket),
+            str(self._table),
+        ]
         with self._open_log() as log:
             return subprocess.Popen(
                 command,
@@ -162,15 +233,18 @@ class GatewayProcess:
         return lines[-1] if lines else "it said nothing"
 
     @staticmethod
-    async def _exit(pidfd: int) -> None:
-        """Wait until the gateway's process is gone."""
-        loop = asyncio.get_running_loop()
-        gone = asyncio.Event()
-        loop.add_reader(pidfd, gone.set)
-        try:
-            await gone.wait()
-        finally:
+    def _reap(child: subprocess.Popen[bytes] | None) -> None:
+        """Take the exit status of a process that is going, whenever it ends, so that no zombie stays."""
+        if child is None:
+            return
+        loop, pidfd = asyncio.get_running_loop(), os.pidfd_open(child.pid)
+
+        def ended() -> None:
             loop.remove_reader(pidfd)
+            os.close(pidfd)
+            child.poll()
+
+        loop.add_reader(pidfd, ended)
 
     def _forget(self) -> None:
         self._close_pidfd()
@@ -180,7 +254,9 @@ class GatewayProcess:
             self._child = None
 
     def _close_pidfd(self) -> None:
+        self._gone.clear()
         if self._pidfd is not None:
+            asyncio.get_running_loop().remove_reader(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = None
 
