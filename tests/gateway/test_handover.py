@@ -23,22 +23,27 @@ class Kept(Running):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.keeper = GatewayProcess(self.socket, self.table)
+        self.ready = asyncio.Event()
+        self._keeping = asyncio.create_task(self.keeper.run(self.ready.set))
+
+    async def end(self) -> None:
+        """What a node does that is told to end all."""
+        self._keeping.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._keeping
+        await self.keeper.stop()
 
 
 @pytest_asyncio.fixture
 async def kept(folder: Path) -> AsyncIterator[Kept]:
     """A gateway of this test alone, with its keeper."""
-    gateway, ready = Kept(folder), asyncio.Event()
-    keeping = asyncio.create_task(gateway.keeper.run(ready.set))
+    gateway = Kept(folder)
     try:
         async with asyncio.timeout(30):
-            await ready.wait()
+            await gateway.ready.wait()
         yield gateway
     finally:
-        keeping.cancel()
-        with suppress(asyncio.CancelledError):
-            await keeping
-        await gateway.keeper.stop()
+        await gateway.end()
 
 
 @pytest_asyncio.fixture
@@ -175,7 +180,7 @@ async def test_stopping_the_new_one_stops_the_old_one(stage: Stage, kept: Kept) 
     await busy.head()
     await kept.keeper.upgrade()
 
-    stopping = asyncio.create_task(kept.keeper.stop())
+    stopping = asyncio.create_task(kept.end())
 
     assert await idle.is_closed()
     release.set()
