@@ -187,6 +187,7 @@ class _Node:
         # What was made so far stays: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
+        gc.enable()
         self._notify("READY=1")
         _log.info("ready; requests at http://%s, API at %s", self._settings.listen, self._folder.api_socket)
 
@@ -340,6 +341,7 @@ def _log_to(folder: StateFolder | None) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a node; returns the program's exit code."""
+    gc.disable()  # until the node is ready: what is made at the start stays
     try:
         settings, log_to_folder = _settings(arguments)
         settings.folder.prepare()

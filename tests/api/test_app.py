@@ -77,6 +77,38 @@ async def test_error_is_problem(
     assert found[2]["detail"]
 
 
+async def test_form_is_not_taken_for_json(served: Served) -> None:
+    """A body of another type is refused, as a page of a browser could send it without being asked."""
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    status, _, problem = await raw(served, "POST", "/v1/applications/shop/restart", "{}", form)
+
+    assert (status, "application/json" in problem["detail"]) == (415, True)
+
+
+async def test_unknown_parameter_is_named(served: Served) -> None:
+    """A parameter of the query that is unknown, or there twice, is refused by name."""
+    found = [
+        await raw(served, "GET", path) for path in ("/v1/events?colour=red", "/v1/events?after=1&after=2")
+    ]
+
+    assert [status for status, _, _ in found] == [422, 422]
+    assert ["colour" in found[0][2]["detail"], "after" in found[1][2]["detail"]] == [True, True]
+
+
+async def test_wrong_method_names_those_there_are(served: Served) -> None:
+    """Allow lists all methods of a path, those of each operation."""
+
+    def ask() -> set[str]:
+        connection = _Raw(served)
+        try:
+            connection.request("PATCH", "/v1/applications/shop")
+            return set(connection.getresponse().headers["Allow"].split(", "))
+        finally:
+            connection.close()
+
+    assert await asyncio.to_thread(ask) == {"GET", "HEAD", "PUT", "DELETE"}
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_body_limit(served: Served, chunked: bool) -> None:
     """A body over the limit is refused, whether its size is declared or not."""

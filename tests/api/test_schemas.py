@@ -8,8 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from tests.api.specs import application, body, service
-from unisono.api.schemas import ApplicationBody, application_of
-from unisono.spec.model import Condition, Dependency, HealthCheck, PublishedPort, Route
+from unisono.api.schemas import read
+from unisono.spec.model import ApplicationSpec, Condition, Dependency, HealthCheck, PublishedPort, Route
 
 
 def test_round_trip() -> None:
@@ -27,9 +27,9 @@ def test_round_trip() -> None:
         ),
         service("payments"),
     )
-    there = ApplicationBody.model_validate_json(json.dumps(body(spec)))
+    there = read(ApplicationSpec, json.dumps(body(spec)).encode())
 
-    assert application_of(there) == spec
+    assert there == spec
 
 
 @pytest.mark.parametrize(
@@ -44,4 +44,4 @@ def test_unknown_fields_are_refused(place: tuple[str, ...]) -> None:
     target["colour"] = "red"
 
     with pytest.raises(ValidationError, match="Extra inputs"):
-        ApplicationBody.model_validate(wrong)
+        read(ApplicationSpec, wrong)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import urllib.request
+from pathlib import Path
 
 import psutil
 import pytest
@@ -377,3 +379,18 @@ def test_completion(shop: Site) -> None:
     )
 
     assert "orders" in told.out.split()
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not Path("/proc/self/autogroup").exists(),
+    reason="to lower a nice value takes root, and a kernel with autogroups",
+)
+def test_node_goes_before_its_instances(shop: Site) -> None:
+    """Where the kernel shares the processor out by session, the node's has precedence and no other."""
+    node, instances = shop.client.node()["pid"], pids(shop)
+
+    def nice(pid: int | None) -> int:
+        return int(Path(f"/proc/{pid}/autogroup").read_text().split()[-1])
+
+    assert nice(node) == -10
+    assert {nice(pid) for pid in instances} == {0}

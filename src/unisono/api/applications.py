@@ -5,23 +5,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import AsyncIterator
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Query
-from pydantic import ValidationError
-from starlette.responses import Response, StreamingResponse
+from pydantic import Field
+from starlette.responses import StreamingResponse
 
 from unisono.api import preflight, schemas, streams, views
-from unisono.api.answers import Here, answer, encode
 from unisono.api.context import Context
+from unisono.api.operations import Operation, encode
 from unisono.api.problems import Problem
 from unisono.control import commands
 from unisono.control.errors import nearest
 from unisono.control.plan import ServiceChange
 from unisono.control.snapshot import Snapshot
 from unisono.spec.model import ApplicationSpec
-
-router = APIRouter(prefix="/v1/applications", tags=["applications"])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,65 +46,67 @@ class Accepted:
     services: list[str]
 
 
-@router.get("", response_model=Applications)
-async def list_applications(here: Here) -> Response:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ApplyQuery:
+    """How to apply."""
+
+    dry_run: Annotated[bool, Field(description="Say what would change, and change nothing.")] = False
+
+
+async def list_applications(here: Context) -> Applications:
     """All applications with the figures of their services."""
     snapshot = await here.mirror.now()
-    return answer(Applications(applications=views.summaries(snapshot, listen=here.facts.listen)))
+    return Applications(applications=views.summaries(snapshot, listen=here.facts.listen))
 
 
-@router.get("/{application}", response_model=views.ApplicationView)
-async def get_application(here: Here, application: str) -> Response:
+async def look(here: Context, application: str) -> views.ApplicationView:
     """One application with its services and instances."""
-    return answer(await look(here, application))
+    snapshot = await here.mirror.now()
+    view = views.application(snapshot, application, listen=here.facts.listen, load=await here.load())
+    if view is None:
+        raise Problem(HTTPStatus.NOT_FOUND, _no_application(snapshot, application))
+    return view
 
 
-@router.put("/{application}", response_model=PlanView)
-async def apply(
-    here: Here,
-    application: str,
-    body: schemas.ApplicationBody,  # type: ignore[valid-type]
-    dry_run: Annotated[bool, Query(description="Say what would change, and change nothing.")] = False,
-) -> Response:
+async def apply(here: Context, application: str, query: ApplyQuery, body: ApplicationSpec) -> PlanView:
     """
     Make this resolved application what should run; returns once that is recorded durably.
 
     Services that the body does not name are removed. Everything is checked before anything is written:
     that commands exist, that ports are free, that no other application has the routes.
     """
-    spec = _spec(body, application)
-    known = await here.mirror.now()
-    await preflight.check(spec, known, here.facts.listen)
-    if dry_run:
-        plan = await commands.plan(here.store, spec)
-    else:
-        plan = await commands.apply(here.store, spec, allocate_port=here.allocate_port)
-    return answer(
-        PlanView(
-            application=application,
-            created=application not in known.applications,
-            applied=not dry_run,
-            changes=list(plan.changes),
+    if body.name != application:
+        raise Problem(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            f"the path names the application {application}, the body {body.name}; they must be the same",
         )
+    known = await here.mirror.now()
+    await preflight.check(body, known, here.facts.listen)
+    if query.dry_run:
+        plan = await commands.plan(here.store, body)
+    else:
+        plan = await commands.apply(here.store, body, allocate_port=here.allocate_port)
+    return PlanView(
+        application=application,
+        created=application not in known.applications,
+        applied=not query.dry_run,
+        changes=list(plan.changes),
     )
 
 
-@router.delete("/{application}", status_code=HTTPStatus.ACCEPTED, response_model=Accepted)
-async def remove(here: Here, application: str) -> Response:
+async def remove(here: Context, application: str) -> Accepted:
     """Begin to remove an application: dependants first, each finishing its requests."""
     services = await commands.remove(here.store, application)
-    return _accepted(Accepted(application=application, services=list(services)))
+    return Accepted(application=application, services=list(services))
 
 
-@router.post("/{application}/restart", status_code=HTTPStatus.ACCEPTED, response_model=Accepted)
-async def restart(here: Here, application: str, body: schemas.RestartRequest) -> Response:
+async def restart(here: Context, application: str, body: schemas.RestartRequest) -> Accepted:
     """Replace all instances by new ones of the same spec, as an update would."""
-    services = await commands.restart(here.store, application, body.services or None)
-    return _accepted(Accepted(application=application, services=[service.name for service in services]))
+    services = await commands.restart(here.store, application, list(body.services) or None)
+    return Accepted(application=application, services=[service.name for service in services])
 
 
-@router.get("/{application}/watch", response_class=StreamingResponse)
-async def watch(here: Here, application: str) -> StreamingResponse:
+async def watch(here: Context, application: str) -> StreamingResponse:
     """
     Server-sent events: the application (event `application`) now and whenever it changes.
 
@@ -115,20 +114,6 @@ async def watch(here: Here, application: str) -> StreamingResponse:
     """
     await look(here, application)
     return streams.server_sent(_watch(here, application), here.stopping)
-
-
-async def look(here: Context, application: str) -> views.ApplicationView:
-    """
-    The application as it is now.
-
-    Raises:
-        Problem: There is none of this name (404).
-    """
-    snapshot = await here.mirror.now()
-    view = views.application(snapshot, application, listen=here.facts.listen, load=await here.load())
-    if view is None:
-        raise Problem(HTTPStatus.NOT_FOUND, _no_application(snapshot, application))
-    return view
 
 
 async def _watch(here: Context, application: str) -> AsyncIterator[bytes]:
@@ -147,23 +132,13 @@ def _no_application(snapshot: Snapshot, name: str) -> str:
     return f"there is no application {name}{nearest(name, snapshot.applications)}"
 
 
-def _accepted(view: object) -> Response:
-    response = answer(view)
-    response.status_code = HTTPStatus.ACCEPTED
-    return response
+_APPLICATION = "/v1/applications/{application}"
 
-
-def _spec(body: Any, application: str) -> ApplicationSpec:
-    try:
-        spec = schemas.application_of(body)
-    except ValidationError as error:
-        faults = [
-            {"field": ".".join(map(str, fault["loc"])), "detail": fault["msg"]} for fault in error.errors()
-        ]
-        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, faults[0]["detail"], errors=faults) from error
-    if spec.name != application:
-        raise Problem(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            f"the path names the application {application}, the body {spec.name}; they must be the same",
-        )
-    return spec
+OPERATIONS = (
+    Operation("GET", "/v1/applications", list_applications),
+    Operation("GET", _APPLICATION, look),
+    Operation("PUT", _APPLICATION, apply),
+    Operation("DELETE", _APPLICATION, remove, HTTPStatus.ACCEPTED),
+    Operation("POST", _APPLICATION + "/restart", restart, HTTPStatus.ACCEPTED),
+    Operation("GET", _APPLICATION + "/watch", watch, media_type=streams.EVENTS),
+)

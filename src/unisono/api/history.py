@@ -10,20 +10,19 @@ from http import HTTPStatus
 from itertools import groupby
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query
+from pydantic import Field
+from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from unisono.api import streams
-from unisono.api.answers import Here, encode
 from unisono.api.applications import look
 from unisono.api.context import Context
+from unisono.api.operations import Operation, encode
 from unisono.api.problems import Problem
 from unisono.control.errors import nearest
 from unisono.control.records import Happening, decode
 from unisono.node.logs import LogLine, LogQuery, follow_logs, read_logs
 from unisono.store.base import Entry
-
-router = APIRouter(prefix="/v1", tags=["history"])
 
 _EVENTS = "event/"
 
@@ -53,43 +52,53 @@ class LogLineView:
     text: str
 
 
-@router.get("/events", response_class=StreamingResponse)
-async def events(
-    here: Here,
-    after: Annotated[int, Query(ge=0, description="Only what came after the event of this id.")] = 0,
-    follow: Annotated[bool, Query(description="Go on with what happens from now on.")] = False,
-    application: Annotated[str | None, Query(description="Only events of this application.")] = None,
-    last_event_id: Annotated[int | None, Header(description="As `after`, for browsers.")] = None,
-) -> StreamingResponse:
-    """Server-sent events, oldest first, without gap or repeat: what happened on this node."""
-    source = _events(here, last_event_id if last_event_id is not None else after, follow, application)
-    return streams.server_sent(source, here.stopping)
+@dataclass(frozen=True, kw_only=True)
+class EventsQuery:
+    """Which events."""
+
+    after: Annotated[int, Field(ge=0, description="Only what came after the event of this id.")] = 0
+    follow: Annotated[bool, Field(description="Go on with what happens from now on.")] = False
+    application: Annotated[str | None, Field(description="Only events of this application.")] = None
 
 
-@router.get("/applications/{application}/logs", response_class=StreamingResponse)
-async def logs(
-    here: Here,
-    application: str,
-    *,
-    service: Annotated[list[str] | None, Query(description="Only these; all when none is named.")] = None,
-    instance: Annotated[str | None, Query(description="Only this one.")] = None,
+@dataclass(frozen=True, kw_only=True)
+class LogsQuery:
+    """Which lines."""
+
+    service: Annotated[
+        tuple[str, ...], Field(description="Only these, repeatable; all when none is named.")
+    ] = ()
+    instance: Annotated[str | None, Field(description="Only this one.")] = None
     tail: Annotated[
-        int | None, Query(ge=0, description="The last lines of each service named, else of all together.")
-    ] = None,
-    since: Annotated[float | None, Query(description="Only lines from then on, in epoch seconds.")] = None,
-    follow: Annotated[bool, Query(description="Go on with what is written from now on.")] = False,
-) -> StreamingResponse:
+        int | None, Field(ge=0, description="The last lines of each service named, else of all together.")
+    ] = None
+    since: Annotated[float | None, Field(description="Only lines from then on, in epoch seconds.")] = None
+    follow: Annotated[bool, Field(description="Go on with what is written from now on.")] = False
+
+
+async def events(here: Context, request: Request, query: EventsQuery) -> StreamingResponse:
+    """
+    Server-sent events, oldest first, without gap or repeat: what happened on this node.
+
+    The header Last-Event-ID, which browsers send, goes before `after`.
+    """
+    last = request.headers.get("last-event-id", "")
+    after = int(last) if last.isdecimal() else query.after
+    return streams.server_sent(_events(here, after, query.follow, query.application), here.stopping)
+
+
+async def logs(here: Context, application: str, query: LogsQuery) -> StreamingResponse:
     """Lines of JSON, oldest first: what the instances wrote, those that are gone included."""
     names = [view.name for view in (await look(here, application)).services]
-    for name in service or ():
+    for name in query.service:
         if name not in names:
             raise Problem(HTTPStatus.NOT_FOUND, f"{application} has no service {name}{nearest(name, names)}")
-    moment = None if since is None else datetime.fromtimestamp(since, UTC)
+    moment = None if query.since is None else datetime.fromtimestamp(query.since, UTC)
     queries = [
-        LogQuery(application=application, service=name, instance=instance, since=moment)
-        for name in (service or (None,))
+        LogQuery(application=application, service=name, instance=query.instance, since=moment)
+        for name in (query.service or (None,))
     ]
-    source = _followed(here, queries, tail) if follow else _read(here, queries, tail)
+    source = _followed(here, queries, query.tail) if query.follow else _read(here, queries, query.tail)
     return streams.lines(source, here.stopping)
 
 
@@ -134,3 +143,9 @@ def _line(line: LogLine) -> bytes:
         at=line.at, service=line.service, instance=line.instance, stream=line.stream, text=line.text
     )
     return encode(view) + b"\n"
+
+
+OPERATIONS = (
+    Operation("GET", "/v1/events", events, media_type=streams.EVENTS),
+    Operation("GET", "/v1/applications/{application}/logs", logs, media_type=streams.LINES),
+)

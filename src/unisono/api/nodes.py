@@ -5,13 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from fastapi import APIRouter
-from starlette.responses import Response
-
-from unisono.api.answers import Here, answer
+from unisono.api.context import Context
+from unisono.api.operations import Operation
 from unisono.control.records import LEADER_KEY, Leader, decode
-
-router = APIRouter(prefix="/v1/node", tags=["node"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,37 +45,37 @@ class Stopping:
     stopping: bool = True
 
 
-@router.get("", response_model=NodeView)
-async def get_node(here: Here) -> Response:
+async def get_node(here: Context) -> NodeView:
     """Who the node is, where it answers, how its gateway does."""
     snapshot = await here.mirror.now()
     figures = await here.measurements()
     leader = await here.store.get(LEADER_KEY)
     facts = here.facts
-    return answer(
-        NodeView(
-            id=facts.id,
-            host=facts.host,
-            version=facts.version,
-            pid=facts.pid,
-            started_at=facts.started_at,
-            state_folder=str(facts.state_folder),
-            listen=facts.listen,
-            api=facts.api,
-            ends_when_empty=facts.ends_when_empty,
-            leader=leader is not None and decode(Leader, leader.value).node == facts.id,
-            gateway=GatewayView(pid=figures.get("pid"), connections=figures.get("connections")),
-            applications=len(snapshot.applications),
-            instances=sum(len(view.instances) for view in snapshot.services.values()),
-            store_revision=snapshot.revision,
-        )
+    return NodeView(
+        id=facts.id,
+        host=facts.host,
+        version=facts.version,
+        pid=facts.pid,
+        started_at=facts.started_at,
+        state_folder=str(facts.state_folder),
+        listen=facts.listen,
+        api=facts.api,
+        ends_when_empty=facts.ends_when_empty,
+        leader=leader is not None and decode(Leader, leader.value).node == facts.id,
+        gateway=GatewayView(pid=figures.get("pid"), connections=figures.get("connections")),
+        applications=len(snapshot.applications),
+        instances=sum(len(view.instances) for view in snapshot.services.values()),
+        store_revision=snapshot.revision,
     )
 
 
-@router.post("/stop", status_code=HTTPStatus.ACCEPTED, response_model=Stopping)
-async def stop_node(here: Here) -> Response:
+async def stop_node(here: Context) -> Stopping:
     """End the node. Gateway and instances run on; the next node adopts them."""
     here.stop()
-    response = answer(Stopping())
-    response.status_code = HTTPStatus.ACCEPTED
-    return response
+    return Stopping()
+
+
+OPERATIONS = (
+    Operation("GET", "/v1/node", get_node),
+    Operation("POST", "/v1/node/stop", stop_node, HTTPStatus.ACCEPTED),
+)

@@ -1,21 +1,22 @@
 """
 Every error that the API answers, as problem details (RFC 9457): one function per cause.
 
-Handlers raise :class:`Problem`, or the control plane's and the store's own errors; :func:`install`
-teaches an application to turn each of them, and the framework's, into one shape. A refusal says what
-was found and what would be right, and has changed nothing.
+Handlers raise :class:`Problem`, or the control plane's and the store's own errors; :data:`HANDLERS` turn
+each of them, and the framework's, into one shape. A refusal says what was found and what would be right,
+and has changed nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse
 
 from unisono.control.errors import CommandError, Conflict, Invalid, NotFound
 from unisono.store.base import Broken, MaybeDone, NotDone, StoreError
@@ -120,57 +121,46 @@ def of_http(error: HTTPException) -> Problem:
     return Problem(status, details.get(status, str(error.detail)), headers=headers)
 
 
-def of_validation(error: RequestValidationError) -> Problem:
+def of_validation(error: ValidationError) -> Problem:
     """A body or query that does not fit its schema; names every fault."""
-    errors = [{"field": _path(fault["loc"]), "detail": _words(fault)} for fault in error.errors()]
+    errors = [
+        {"field": ".".join(map(str, fault["loc"])), "detail": _words(fault)} for fault in error.errors()
+    ]
     first = errors[0]
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     where = f"{first['field']}: " if first["field"] else ""
     return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{where}{first['detail']}{more}", errors=errors)
 
 
-def install(app: FastAPI) -> None:
-    """Make ``app`` answer every error as a problem."""
-
-    @app.exception_handler(Problem)
-    async def on_problem(_: Request, error: Problem) -> JSONResponse:
-        return response(error)
-
-    @app.exception_handler(CommandError)
-    async def on_command(_: Request, error: CommandError) -> JSONResponse:
-        return response(of_command(error))
-
-    @app.exception_handler(StoreError)
-    async def on_store(_: Request, error: StoreError) -> JSONResponse:
-        return response(of_store(error))
-
-    @app.exception_handler(HTTPException)
-    async def on_http(_: Request, error: HTTPException) -> JSONResponse:
-        return response(of_http(error))
-
-    @app.exception_handler(RequestValidationError)
-    async def on_validation(_: Request, error: RequestValidationError) -> JSONResponse:
-        return response(of_validation(error))
-
-    @app.exception_handler(Exception)
-    async def on_fault(_: Request, error: Exception) -> JSONResponse:
-        # The server logs the traceback; who asked gets the kind of the fault and no more.
-        detail = f"the node has a fault ({type(error).__name__}); its log says more"
-        return response(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail))
+def of_fault(error: Exception) -> Problem:
+    """What should not happen. The server logs the traceback; who asked gets the kind of it and no more."""
+    detail = f"the node has a fault ({type(error).__name__}); its log says more"
+    return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail)
 
 
-def _path(location: Sequence[str | int]) -> str:
-    """A fault's place, as a reader of JSON would write it; where in the request it was is left out."""
-    return ".".join(str(part) for part in location[1:])
+def _handler(problem_of: Callable[[Any], Problem]) -> Callable[[Request, Exception], Awaitable[JSONResponse]]:
+    async def handle(_: Request, error: Exception) -> JSONResponse:
+        return response(problem_of(error))
+
+    return handle
 
 
-def _words(fault: dict[str, Any]) -> str:
+HANDLERS: Mapping[Any, Callable[[Request, Exception], Awaitable[JSONResponse]]] = {
+    Problem: _handler(lambda problem: problem),
+    CommandError: _handler(of_command),
+    StoreError: _handler(of_store),
+    HTTPException: _handler(of_http),
+    # Nobody reads this answer; without it the log would tell of a fault.
+    ClientDisconnect: _handler(lambda _: Problem(HTTPStatus.BAD_REQUEST, "the request broke off")),
+    Exception: _handler(of_fault),
+}
+
+
+def _words(fault: ErrorDetails) -> str:
     if fault["type"] == "extra_forbidden":
         return "unknown field"
     if fault["type"] == "json_invalid":
         return f"no valid JSON: {fault.get('ctx', {}).get('error', fault['msg'])}"
     found = fault.get("input")
-    if isinstance(found, bytes):
-        return "the body is taken for JSON only with the header Content-Type: application/json"
     shown = "" if fault["type"] == "missing" or isinstance(found, dict | list) else f", found {found!r}"
     return f"{fault['msg'][:1].lower()}{fault['msg'][1:]}{shown}"

@@ -5,18 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from fastapi import APIRouter
-from starlette.responses import Response
-
 from unisono.api import schemas, views
-from unisono.api.answers import Here, answer
 from unisono.api.applications import Accepted, look
 from unisono.api.context import Context
+from unisono.api.operations import Operation
 from unisono.api.problems import Problem
 from unisono.control import commands
 from unisono.control.errors import nearest
-
-router = APIRouter(prefix="/v1/applications/{application}", tags=["services"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,52 +28,13 @@ class Instances:
     instances: list[views.InstanceView]
 
 
-@router.get("/services", response_model=Services)
-async def list_services(here: Here, application: str) -> Response:
+async def list_services(here: Context, application: str) -> Services:
     """All services of an application with their instances."""
-    return answer(Services(services=(await look(here, application)).services))
+    return Services(services=(await look(here, application)).services)
 
 
-@router.get("/services/{service}", response_model=views.ServiceView)
-async def get_service(here: Here, application: str, service: str) -> Response:
+async def get_service(here: Context, application: str, service: str) -> views.ServiceView:
     """One service with its instances."""
-    return answer(await _service(here, application, service))
-
-
-@router.post("/services/{service}/scale", status_code=HTTPStatus.ACCEPTED, response_model=Accepted)
-async def scale(here: Here, application: str, service: str, body: schemas.ScaleRequest) -> Response:
-    """Change how many instances a service should have."""
-    await commands.scale(here.store, application, service, body.replicas)
-    return _accepted(application, service)
-
-
-@router.get("/services/{service}/rollout", response_model=views.RolloutHistory)
-async def get_rollout(here: Here, application: str, service: str) -> Response:
-    """The rollout in force or the last one, and the revisions kept."""
-    await _service(here, application, service)
-    snapshot = await here.mirror.now()
-    found = snapshot.services.get((application, service))
-    history = views.history(found) if found else None
-    if history is None:
-        raise Problem(HTTPStatus.NOT_FOUND, f"{application} has no service {service}")
-    return answer(history)
-
-
-@router.post("/services/{service}/rollout/undo", status_code=HTTPStatus.ACCEPTED, response_model=Accepted)
-async def undo(here: Here, application: str, service: str) -> Response:
-    """Return a service to the stable revision before, by a rollout like any other."""
-    await commands.undo(here.store, application, service)
-    return _accepted(application, service)
-
-
-@router.get("/instances", response_model=Instances)
-async def list_instances(here: Here, application: str) -> Response:
-    """All instances of an application."""
-    found = await look(here, application)
-    return answer(Instances(instances=[one for service in found.services for one in service.instances]))
-
-
-async def _service(here: Context, application: str, service: str) -> views.ServiceView:
     found = {view.name: view for view in (await look(here, application)).services}
     if service not in found:
         raise Problem(
@@ -88,7 +44,43 @@ async def _service(here: Context, application: str, service: str) -> views.Servi
     return found[service]
 
 
-def _accepted(application: str, service: str) -> Response:
-    response = answer(Accepted(application=application, services=[service]))
-    response.status_code = HTTPStatus.ACCEPTED
-    return response
+async def scale(here: Context, application: str, service: str, body: schemas.ScaleRequest) -> Accepted:
+    """Change how many instances a service should have."""
+    await commands.scale(here.store, application, service, body.replicas)
+    return Accepted(application=application, services=[service])
+
+
+async def get_rollout(here: Context, application: str, service: str) -> views.RolloutHistory:
+    """The rollout in force or the last one, and the revisions kept."""
+    await get_service(here, application, service)
+    snapshot = await here.mirror.now()
+    found = snapshot.services.get((application, service))
+    history = views.history(found) if found else None
+    if history is None:
+        raise Problem(HTTPStatus.NOT_FOUND, f"{application} has no service {service}")
+    return history
+
+
+async def undo(here: Context, application: str, service: str) -> Accepted:
+    """Return a service to the stable revision before, by a rollout like any other."""
+    await commands.undo(here.store, application, service)
+    return Accepted(application=application, services=[service])
+
+
+async def list_instances(here: Context, application: str) -> Instances:
+    """All instances of an application."""
+    found = await look(here, application)
+    return Instances(instances=[one for service in found.services for one in service.instances])
+
+
+_APPLICATION = "/v1/applications/{application}"
+_SERVICE = _APPLICATION + "/services/{service}"
+
+OPERATIONS = (
+    Operation("GET", _APPLICATION + "/services", list_services),
+    Operation("GET", _SERVICE, get_service),
+    Operation("POST", _SERVICE + "/scale", scale, HTTPStatus.ACCEPTED),
+    Operation("GET", _SERVICE + "/rollout", get_rollout),
+    Operation("POST", _SERVICE + "/rollout/undo", undo, HTTPStatus.ACCEPTED),
+    Operation("GET", _APPLICATION + "/instances", list_instances),
+)

@@ -16,6 +16,8 @@ from starlette.responses import StreamingResponse
 
 T = TypeVar("T")
 
+EVENTS, LINES = "text/event-stream", "application/x-ndjson"
+
 HEARTBEAT = 15.0
 """Seconds of silence after which a comment is sent, so that a client that vanished is noticed."""
 
@@ -23,15 +25,13 @@ HEARTBEAT = 15.0
 def server_sent(events: AsyncIterator[bytes], stopping: asyncio.Event) -> StreamingResponse:
     """A stream of events made by :func:`event`."""
     return StreamingResponse(
-        _alive(until(stopping, events)), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+        _alive(until(stopping, events)), media_type=EVENTS, headers={"Cache-Control": "no-store"}
     )
 
 
 def lines(source: AsyncIterator[bytes], stopping: asyncio.Event) -> StreamingResponse:
     """A stream of lines, each of them JSON."""
-    return StreamingResponse(
-        until(stopping, source), media_type="application/x-ndjson", headers={"Cache-Control": "no-store"}
-    )
+    return StreamingResponse(until(stopping, source), media_type=LINES, headers={"Cache-Control": "no-store"})
 
 
 def event(data: bytes, *, kind: str | None = None, id: int | None = None) -> bytes:

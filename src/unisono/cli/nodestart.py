@@ -22,6 +22,7 @@ from typing import NoReturn
 from unisono.cli.exits import Code, CommandFailed
 from unisono.client import NotRunning
 from unisono.node.paths import StateFolder
+from unisono.node.precedence import give_precedence
 
 READY_TIMEOUT = 30.0  # seconds; a node is ready in well under one
 
@@ -35,6 +36,8 @@ def replace_this_process(folder: StateFolder, arguments: Sequence[str]) -> NoRet
     """Become a node in the foreground."""
     sys.stdout.flush()
     sys.stderr.flush()
+    if os.getsid(0) == os.getpid():  # else the session is another's: a shell, with all that runs in it
+        give_precedence(os.getpid())
     os.execv(sys.executable, program(folder, arguments))  # noqa: S606 - no shell is wanted
 
 
@@ -73,6 +76,7 @@ def start_in_background(folder: StateFolder, *, listen: str | None) -> None:
             env={**os.environ, "NOTIFY_SOCKET": address},
             start_new_session=True,
         )
+        give_precedence(process.pid)
         if not _is_ready(process, notify):
             said.seek(0)
             raise _failure(process, said.read().decode(errors="replace"))
