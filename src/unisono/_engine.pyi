@@ -8,12 +8,15 @@ __all__ = ["Load", "__version__", "run_gateway"]
 
 __version__: str
 
-def run_gateway(control_socket: str, table_path: str, *, workers: int | None = None, take_over: bool = False) -> None:
+def run_gateway(
+    control_socket: str, table_path: str, *, workers: int | None = None, take_over: bool = False
+) -> None:
     """
     Runs the gateway in this thread, with the interpreter lock released.
 
-    Returns once another one has taken its place, or after SIGTERM or SIGINT, once what is in flight has ended, 10 s at most. The signals are the
-    engine's from then on, so this is for a process that does nothing else.
+    Returns once another one has taken its place, or after SIGTERM or SIGINT, once what is in flight has
+    ended, 10 s at most. The signals are the engine's from then on, so this is for a process that does
+    nothing else.
 
     Args:
         control_socket: Path of the Unix socket at which the node speaks to the gateway, at most 107 bytes.
@@ -23,8 +26,8 @@ def run_gateway(control_socket: str, table_path: str, *, workers: int | None = N
             or reset: it hands its sockets over and ends with what it carries, after an hour at most.
 
     Raises:
-        OSError: The control socket cannot be made, or another gateway runs there, ``workers`` is out of range,
-            or the one that runs did not hand over.
+        OSError: The control socket cannot be made, or another gateway runs there, ``workers`` is out of
+            range, or the one that runs did not hand over.
     """
 
 @final

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
+import threading
 import urllib.request
 from pathlib import Path
 
@@ -138,15 +140,26 @@ def test_logs(shop: Site) -> None:
 
 
 def test_logs_follow(shop: Site) -> None:
-    """`logs -f` begins with what there is and goes on with new instances' lines as they come."""
-    process = shop.start("logs", "-f", "orders")
+    """`logs -f --tail 0` shows nothing of what was, and new instances' lines as they come."""
+    old = set(shop.run("logs", "orders").out.splitlines(keepends=True))
+    process = shop.start("logs", "-f", "--tail", "0", "orders")
     assert process.stdout is not None
-    there = {process.stdout.readline() for _ in range(2)}  # once they are read, it follows
-    shop.run("scale", "orders=3")
+    following = threading.Event()
+
+    def start_instances() -> None:  # until one of them starts after the command has begun to follow
+        for replicas in itertools.cycle((3, 2)):
+            shop.run("scale", f"orders={replicas}")
+            if following.wait(0.1):
+                return
+
+    scaling = threading.Thread(target=start_instances)
+    scaling.start()
     new = process.stdout.readline()
+    following.set()
+    scaling.join()
 
     assert new.endswith("| version 1 listens\n")
-    assert new not in there
+    assert new not in old
 
 
 def test_events(shop: Site) -> None:

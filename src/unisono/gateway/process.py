@@ -38,6 +38,19 @@ _STOP_SECONDS_MAX = 12.0  # it ends its answers within 10 s
 _LOG_BYTES_MAX = 1 << 20  # beyond it the log begins anew with the next start
 
 
+def pause(in_a_row: int, *, served: bool) -> float:
+    """
+    Seconds before another gateway is started, after so many that ended early.
+
+    The first is replaced at once. One that had ``served`` can serve: requests should not wait long for the
+    next, however often somebody kills it. One that can't start is not tried again and again.
+    """
+    if in_a_row <= 1:
+        return 0.0
+    backoff: float = min(_BACKOFF_SECONDS_MIN * 2 ** min(in_a_row - 1, 16), _BACKOFF_SECONDS_MAX)
+    return min(backoff, _BACKOFF_SERVED_SECONDS_MAX) if served else backoff
+
+
 class GatewayProcess:
     """
     Keeps one gateway alive at a control socket.
@@ -68,7 +81,7 @@ class GatewayProcess:
         """
         self._on_ready = on_ready
         loop = asyncio.get_running_loop()
-        backoff = _BACKOFF_SECONDS_MIN
+        in_a_row = 0  # gateways that ended before they had lived for long
         try:
             while True:
                 began = loop.time()
@@ -79,13 +92,8 @@ class GatewayProcess:
                     await self._gone.wait()
                     _log.warning("the gateway (process %s) ended by itself; starting another", self.pid)
                 self._forget()
-                if loop.time() - began >= _HEALTHY_SECONDS:
-                    backoff = _BACKOFF_SECONDS_MIN
-                    continue
-                if backoff > _BACKOFF_SECONDS_MIN:
-                    served = pidfd is not None
-                    await asyncio.sleep(min(backoff, _BACKOFF_SERVED_SECONDS_MAX) if served else backoff)
-                backoff = min(backoff * 2, _BACKOFF_SECONDS_MAX)
+                in_a_row = 0 if loop.time() - began >= _HEALTHY_SECONDS else in_a_row + 1
+                await asyncio.sleep(pause(in_a_row, served=pidfd is not None))
         finally:
             self._close_pidfd()
 
