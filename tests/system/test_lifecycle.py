@@ -398,12 +398,12 @@ def test_completion(shop: Site) -> None:
     os.geteuid() != 0 or not Path("/proc/self/autogroup").exists(),
     reason="to lower a nice value takes root, and a kernel with autogroups",
 )
-def test_node_goes_before_its_instances(shop: Site) -> None:
-    """Where the kernel shares the processor out by session, the node's has precedence and no other."""
-    node, instances = shop.client.node()["pid"], pids(shop)
+def test_node_and_gateway_go_before_instances(shop: Site) -> None:
+    """Where the kernel shares the processor out by session, node and gateway have precedence, no one else."""
+    node, instances = shop.client.node(), pids(shop)
 
     def nice(pid: int | None) -> int:
         return int(Path(f"/proc/{pid}/autogroup").read_text().split()[-1])
 
-    assert nice(node) == -10
+    assert [nice(node["pid"]), nice(node["gateway"]["pid"])] == [-10, -10]
     assert {nice(pid) for pid in instances} == {0}

@@ -22,7 +22,7 @@ from typing import NoReturn
 from unisono.cli.exits import Code, CommandFailed
 from unisono.client import NotRunning
 from unisono.node.paths import StateFolder
-from unisono.node.precedence import give_precedence
+from unisono.precedence import give_precedence
 
 READY_TIMEOUT = 30.0  # seconds; a node is ready in well under one
 

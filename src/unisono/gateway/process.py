@@ -24,6 +24,7 @@ from typing import BinaryIO
 from unisono import _engine
 from unisono.gateway.errors import GatewayError
 from unisono.gateway.link import GatewayLink
+from unisono.precedence import give_precedence
 
 _log = logging.getLogger(__name__)
 
@@ -216,7 +217,7 @@ class GatewayProcess:
             str(self._table),
         ]
         with self._open_log() as log:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -225,6 +226,8 @@ class GatewayProcess:
                 env=_environment(),
                 start_new_session=True,
             )
+        give_precedence(process.pid)
+        return process
 
     def _open_log(self) -> BinaryIO:
         try:

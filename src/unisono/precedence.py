@@ -1,9 +1,10 @@
 """
-The node's precedence: it runs before what it runs, when both want the processor.
+Precedence at the processor: node and gateway go before what they run.
 
-A node does little and others wait for it: what has ended is started again by it, what it left running is
-taken over by the next one. Linux shares the processor out by session first (autogroups, sched(7)), and every
-instance has a session of its own, so one word to the kernel moves the node alone and nobody inherits it.
+Others wait for them: what has ended is started again by the node, and every request passes the gateway, which
+has to know of an exit before it sends the next one. Linux shares the processor out by session first
+(autogroups, sched(7)), and node, gateway and every instance have a session of their own, so one word to the
+kernel moves each of them alone, and nobody inherits it.
 """
 
 from __future__ import annotations
