@@ -29,7 +29,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from unisono import __version__
 from unisono.api.addresses import BadAddress, allocate_port, bind_failure, parse_address
@@ -43,6 +43,7 @@ from unisono.gateway.errors import GatewayError
 from unisono.gateway.link import GatewayLink
 from unisono.gateway.process import GatewayProcess
 from unisono.node.agent import Agent
+from unisono.node.measuring import measured
 from unisono.node.paths import NodeLock, StateFolder, StateFolderError, default_state_folder
 from unisono.store.base import StoreError
 from unisono.store.sqlite import SqliteStore
@@ -110,7 +111,12 @@ class _Node:
         self._gateway = GatewayProcess(self._folder.gateway_socket, self._folder.gateway_table)
         self._link = GatewayLink(self._folder.gateway_socket)
         self._agent = Agent(store, node_id, self._folder, self._link, settings.listen)
-        self._controller = Controller(store, node_id, lambda: _WhenAsked(self._link.in_flight))
+        self._controller = Controller(
+            store,
+            node_id,
+            in_flight=lambda: _WhenAsked(self._link.in_flight),
+            measured=lambda: _WhenAsked(lambda: measured(self._link.measured())),
+        )
         facts = NodeFacts(
             id=node_id,
             host=socket.gethostname(),
@@ -238,24 +244,28 @@ class _Node:
             raise OSError(str(error)) from error
 
 
-class _WhenAsked(Mapping[str, int]):
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class _WhenAsked(Mapping[K, V]):
     """
     A mapping that is fetched when something is looked up in it.
 
-    Few decisions need the requests in flight; the others should not wait for the gateway.
+    Few decisions need what the gateway counts; the others should not wait for it.
     """
 
-    def __init__(self, fetch: Callable[[], Mapping[str, int]]) -> None:
+    def __init__(self, fetch: Callable[[], Mapping[K, V]]) -> None:
         self._fetch = fetch
 
     @cached_property
-    def _found(self) -> Mapping[str, int]:
+    def _found(self) -> Mapping[K, V]:
         return self._fetch()
 
-    def __getitem__(self, key: str) -> int:
+    def __getitem__(self, key: K) -> V:
         return self._found[key]
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[K]:
         return iter(self._found)
 
     def __len__(self) -> int:

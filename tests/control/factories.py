@@ -6,6 +6,7 @@ from typing import Any
 
 from unisono.control.records import (
     Application,
+    Figures,
     Goal,
     Instance,
     NodeRecord,
@@ -58,6 +59,7 @@ class Scene:
             application_key(APP): Application(name=APP, source="", services=()),
         }
         self.in_flight: dict[str, int] = {}
+        self.measured: dict[tuple[str, str, int], Figures] = {}
 
     def service(
         self,
@@ -111,7 +113,9 @@ class Scene:
             base.Entry(key=key, value=encode(record), created=1, modified=1)
             for key, record in sorted(self.records.items())
         )
-        return Snapshot.of(base.Snapshot(revision=1, entries=entries)).at(self.now, self.in_flight)
+        return Snapshot.of(base.Snapshot(revision=1, entries=entries)).at(
+            self.now, self.in_flight, self.measured
+        )
 
 
 def rolling(source: int = 1, target: int = 2, **fields: Any) -> Rollout:

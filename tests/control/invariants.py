@@ -138,12 +138,21 @@ def _check_create(seen: Snapshot, view: ServiceView, revision: int, *, job: bool
         assert rollout.phase is RolloutPhase.RELEASING, f"a job while {rollout.phase}"
         assert rollout.target == revision, "a job of another revision"
         return
+    if rollout is not None and rollout.phase is RolloutPhase.CANARY and revision == rollout.target:
+        tried = [m for m in view.running if m.instance.revision == revision]
+        assert rollout.source not in (0, revision), "a canary of a first deployment"
+        assert 1 <= len(tried) <= max(1, service.replicas), f"too many are tried: {_tell(view)}"
+        return
     assert revision == wanted_revision(service), f"an instance of revision {revision} is not wanted"
     surge = update.parallelism or max(1, service.replicas)
     surge = surge if update.order == "start-first" and replaces(service) and spec.port is None else 0
-    assert len(view.running) <= service.replicas + surge, f"too many: {_tell(view)}"
+    is_tried = rollout is not None and rollout.phase is RolloutPhase.CANARY
+    counted = [m for m in view.running if not is_tried or m.instance.revision != service.revision]
+    assert len(counted) <= service.replicas + surge, f"too many: {_tell(view)}"
     if spec.port is not None:
-        assert len(view.running) + len(view.departing) <= 1, f"two with one port: {_tell(view)}"
+        # What is tried has no fixed port, or it would not be tried.
+        leaving = [m for m in view.departing if not is_tried or m.instance.revision != service.revision]
+        assert len(counted) + len(leaving) <= 1, f"two with one port: {_tell(view)}"
 
 
 def _check_dependencies(snapshot: Snapshot, view: ServiceView, spec: ServiceSpec) -> None:

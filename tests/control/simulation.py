@@ -19,8 +19,10 @@ from unisono.control.decide import decide, next_deadline
 from unisono.control.errors import CommandError
 from unisono.control.leader import Fence, LeaderElection
 from unisono.control.records import (
+    Figures,
     Instance,
     NodeRecord,
+    Phase,
     decode,
     encode,
     node_key,
@@ -34,6 +36,7 @@ from unisono.spec.model import (
     ServiceSpec,
     UpdateConfig,
 )
+from unisono.spec.requests import Canary, Success
 from unisono.store.base import Put
 
 QUIET = 1000.0  # seconds after which all must have settled: several progress deadlines and backoffs
@@ -51,6 +54,7 @@ class World:
         self.snapshot = Snapshot()
         self.fence = Fence(token=0, lease=0)
         self.deposed: list[tuple[Fence, list[Part], dict[str, int]]] = []
+        self.figures: dict[tuple[str, str, int], Figures] = {}
         self._jobs: dict[tuple[str, str, int, int], str] = {}
         self._seen = 0
         node = NodeRecord(id="here", host="here", version="0", started_at=self.now)
@@ -69,7 +73,7 @@ class World:
         """One turn of the controller; whether it had anything to do."""
         self._catch_up()
         in_flight = {key[2]: self.rng.randrange(4) for key in self.agent.instances}
-        self.snapshot = self.snapshot.at(self.now, in_flight)
+        self.snapshot = self.snapshot.at(self.now, in_flight, self.figures)
         actions = decide(self.snapshot, self.rng)
         check_decision(self.snapshot, actions)
         limit = self.rng.choice((3, 6, 1024)) if faulty else 1024  # 3: one action, its record, the fence
@@ -109,6 +113,7 @@ class World:
             self.now += self.rng.uniform(0.0, 5.0)
         self.agent.look(self.now)
         self.agent.work(self.now)
+        self.serve()
 
     def fault(self) -> None:
         """Something goes wrong at the agent's."""
@@ -165,6 +170,7 @@ class World:
             self.now = max(self.now, due)
             self.agent.look(self.now)
             self.agent.work(self.now)
+            self.serve()
             self._catch_up()
             check_state(self.snapshot)
         self.control_until_done()
@@ -232,6 +238,21 @@ class World:
             )
         )
 
+    def serve(self) -> None:
+        """Clients ask: each revision with a ready instance answers some, and faulty ones fail some."""
+        for view in self.snapshot.services.values():
+            for revision in {m.instance.revision for m in view.running if m.phase is Phase.READY}:
+                key = (view.application, view.name, revision)
+                spec = view.spec(revision)
+                old = self.figures.get(key, Figures())
+                asked = self.rng.randrange(10)
+                fails = spec is not None and spec.environment.get("ANSWERS") == "500"
+                self.figures[key] = Figures(
+                    requests=old.requests + asked, failures=old.failures + (asked if fails else 0)
+                )
+        if self.rng.random() < 0.02:
+            self.figures.clear()  # the gateway was started anew
+
     def _spec(self, name: str) -> ServiceSpec:
         choose = self.rng.choice
         depends_on = {
@@ -244,6 +265,7 @@ class World:
             ),
             "m": (),
         }[name]
+        step = Canary(monitor=10.0, success=Success(min_requests=choose((0, 20))))
         port = 9000 if self.rng.random() < 0.15 else None
         update = UpdateConfig(
             order=choose(("start-first", "start-first", "stop-first")),
@@ -254,11 +276,12 @@ class World:
             max_failure_ratio=choose((0.0, 0.0, 0.5)),
             progress_deadline=choose((30.0, 60.0)),
             release_command=choose(((), (), (), ("once",), ("fail",), ("hang",))),
+            canary=choose(((), (), (step,), (step, Canary(share=0.5, monitor=5.0)))),
         )
         return ServiceSpec(
             name=name,
             command=("once",) if name == "m" else (choose(BEHAVIOURS),),
-            environment={"VERSION": str(self.rng.randrange(3))},
+            environment={"VERSION": str(self.rng.randrange(3)), "ANSWERS": choose(("200", "200", "500"))},
             port=port,
             replicas=1 if port else choose((0, 1, 2, 3, 4)),
             depends_on=depends_on,

@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from tests.node.fake_gateway import FakeGateway
-from unisono.control.records import Service
+from unisono.control.records import Rollout, RolloutPhase, Service
 from unisono.gateway.errors import Outdated, Unbound, Unreachable
 from unisono.gateway.table import (
     Backend,
     Certificate,
     HashOn,
+    HeaderMatch,
     Hedge,
     Listener,
     Mirror,
     Retry,
     Rule,
+    Share,
     Sticky,
     Target,
     Tls,
@@ -26,7 +29,7 @@ from unisono.gateway.table import (
 from unisono.node.routing import Routing, build_table
 from unisono.node.treating import Routed
 from unisono.spec import requests as spec_of
-from unisono.spec.model import PublishedPort, Route, ServiceSpec
+from unisono.spec.model import PublishedPort, Route, ServiceSpec, UpdateConfig
 from unisono.spec.requests import Retries
 
 PUBLIC = "127.0.0.1:8080"
@@ -182,6 +185,26 @@ def test_a_tcp_service_is_alone_at_its_addresses() -> None:
 
     found = {listener.address: (listener.mode, listener.rules) for listener in table.listeners}
     assert found["127.0.0.1:1"] == found["127.0.0.1:20000"] == ("tcp", (Rule(service="shop/raw"),))
+
+
+def test_a_revision_that_is_tried_gets_its_share() -> None:
+    """By weight and by header, and only while it is tried."""
+    step = spec_of.Canary(share=0.05, header=spec_of.HeaderMatch(name="x-canary", value="yes"))
+    update = UpdateConfig(canary=(spec_of.Canary(), step))
+    rollout = Rollout(
+        source=1, target=2, phase=RolloutPhase.CANARY, started_at=0.0, progressed_at=0.0, step=1
+    )
+    web = routed(update=update)
+    canary, rolls = (
+        Routed(service=replace(web.service, rollout=replace(rollout, phase=phase)), spec=web.spec)
+        for phase in (RolloutPhase.CANARY, RolloutPhase.ROLLING)
+    )
+
+    shares = [build_table(1, [one], {}, PUBLIC).services or {} for one in (canary, rolls)]
+
+    header = HeaderMatch(name="x-canary", value="yes")
+    assert shares[0]["shop/web"].split == (Share(revision="2", weight=5.0, header=header),)
+    assert shares[1]["shop/web"].split == ()
 
 
 def test_a_worker_is_not_in_the_table() -> None:

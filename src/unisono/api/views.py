@@ -24,7 +24,7 @@ State = Literal["ready", "starting", "updating", "degraded", "failed", "stopped"
 # The first of these that one of an application's services is in is the application's own.
 _WORST_FIRST: tuple[State, ...] = ("failed", "degraded", "updating", "starting")
 
-_UNDER_WAY = (RolloutPhase.RELEASING, RolloutPhase.ROLLING, RolloutPhase.ROLLING_BACK)
+_UNDER_WAY = (RolloutPhase.RELEASING, RolloutPhase.CANARY, RolloutPhase.ROLLING, RolloutPhase.ROLLING_BACK)
 
 
 @dataclass(frozen=True, kw_only=True)

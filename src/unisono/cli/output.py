@@ -28,6 +28,7 @@ _STYLES = {
     "removing": "yellow",
     "rolling": "yellow",
     "releasing": "yellow",
+    "canary": "yellow",
     "monitoring": "yellow",
     "backoff": "red",
     "degraded": "red",

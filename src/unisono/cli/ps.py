@@ -134,7 +134,7 @@ def _is_worth_telling(rollout: RolloutView) -> bool:
 
 def _rollout_words(rollout: RolloutView, now: float) -> str:
     words = f"revision {rollout['target']} {rollout['phase']}"
-    if rollout["phase"] in ("rolling", "rolling-back"):
+    if rollout["phase"] in ("canary", "rolling", "rolling-back"):
         words += f" {rollout['updated']}/{rollout['replicas']} for {duration(now - rollout['started_at'])}"
     return words + (f": {rollout['reason']}" if rollout["reason"] else "")
 

@@ -20,6 +20,7 @@ from unisono.control import garbage, ordering, placement, repair, rollout
 from unisono.control.actions import Action, Amend, Create, Direct, Forget, Tell
 from unisono.control.happenings import happening
 from unisono.control.records import (
+    Figures,
     Goal,
     Instance,
     Phase,
@@ -54,9 +55,10 @@ def next_deadline(snapshot: Snapshot) -> float | None:
     """
     When to decide again although nothing has changed (seconds since the epoch), or None.
 
-    Only rollouts wait for time to pass: for the next batch, for the end of watching, for progress.
+    Only rollouts wait for time to pass: for the next batch, for the end of watching, for progress, for what a
+    canary's requests say.
     """
-    times = (t for view in snapshot.services.values() for t in rollout.deadlines(view))
+    times = (t for view in snapshot.services.values() for t in rollout.deadlines(view, snapshot.now))
     return min((t for t in times if t > snapshot.now), default=None)
 
 
@@ -99,7 +101,7 @@ class _Maker:
 def _keep(snapshot: Snapshot, view: ServiceView, service: Service, maker: _Maker) -> Iterator[Action]:
     """A service that should run."""
     now = snapshot.now
-    amended, news = rollout.advance(view, service, now)
+    amended, news = rollout.advance(view, service, now, _figures(snapshot, service))
     amended, killed, more_news = repair.sick(view, amended, now)
     shape = repair.shape(view, amended, killed=killed, now=now, in_flight=snapshot.in_flight)
 
@@ -112,26 +114,38 @@ def _keep(snapshot: Snapshot, view: ServiceView, service: Service, maker: _Maker
     for instance, reason in shape.stops:
         yield from _stop(instance, reason, now)
     yield from _stop_old_jobs(view, amended, now)
-    yield from _create(snapshot, view, amended, shape.creates, maker)
+    wanted = [rollout.wanted_revision(amended)] * shape.creates + [amended.revision] * shape.canaries
+    yield from _create(snapshot, view, amended, wanted, maker)
     yield from _release(snapshot, view, amended, maker)
     for key in (*garbage.stopped(view), *garbage.old_revisions(view)):
         yield Forget(key=key)
 
 
+def _figures(snapshot: Snapshot, service: Service) -> Figures:
+    """What a canary is judged by. Nothing else needs it, and it costs a question to the gateway."""
+    current = service.rollout
+    if current is None or current.phase is not RolloutPhase.CANARY:
+        return Figures()
+    return snapshot.measured.get((service.application, service.name, current.target), Figures())
+
+
 def _create(
-    snapshot: Snapshot, view: ServiceView, service: Service, count: int, maker: _Maker
+    snapshot: Snapshot, view: ServiceView, service: Service, revisions: list[int | None], maker: _Maker
 ) -> Iterator[Action]:
-    revision = rollout.wanted_revision(service)
-    if count == 0 or revision is None or view.spec(revision) is None:
-        return
-    # What has proven itself is repaired at once: waiting for a dependency that is down for a moment
-    # would make one outage into two.
-    if revision != service.stable and ordering.blockers(snapshot, view, revision):
-        return
-    for _ in range(count):
-        instance = maker.make(service, revision)
+    """An instance of each of these; a revision that stands twice gets two."""
+    may = {revision: _may_start(snapshot, view, service, revision) for revision in set(revisions)}
+    for revision in revisions:
+        instance = maker.make(service, revision) if revision is not None and may[revision] else None
         if instance is not None:
             yield Create(instance=instance)
+
+
+def _may_start(snapshot: Snapshot, view: ServiceView, service: Service, revision: int | None) -> bool:
+    if revision is None or view.spec(revision) is None:
+        return False
+    # What has proven itself is repaired at once: waiting for a dependency that is down for a moment
+    # would make one outage into two.
+    return revision == service.stable or not ordering.blockers(snapshot, view, revision)
 
 
 def _release(snapshot: Snapshot, view: ServiceView, service: Service, maker: _Maker) -> Iterator[Action]:

@@ -22,6 +22,8 @@ KINDS: dict[str, tuple[str, str]] = {
     "service-removed": ("controller", "All instances of a service have stopped; its records are gone."),
     "rollout-started": ("command", "A change to another revision begins."),
     "rollout-released": ("controller", "The release command ended with 0."),
+    "rollout-canary": ("controller", "The new revision gets a share of the requests, and is judged by it."),
+    "rollout-canary-passed": ("controller", "It did as it should; the message has the figures."),
     "rollout-monitoring": ("controller", "All instances are replaced; a failure still counts for a while."),
     "rollout-done": ("controller", "The new revision is the stable one now."),
     "rollout-failed": ("controller", "Too many failures, or no progress; the message says which."),

@@ -23,7 +23,7 @@ from unisono.control.decide import decide, next_deadline
 from unisono.control.happenings import happening
 from unisono.control.leader import LEASE_TTL, Deposed, Fence, LeaderElection
 from unisono.control.records import LEADER_KEY
-from unisono.control.snapshot import Snapshot
+from unisono.control.snapshot import Measured, Snapshot
 from unisono.control.writing import parts, seen_in, unique
 from unisono.store.base import Batch, MaybeDone, NotDone, Store
 
@@ -40,7 +40,8 @@ class Controller:
     What keeps services as they are wanted, from one node, whenever that node leads.
 
     ``in_flight`` is asked at each decision for the requests in work by instance id; what it does not
-    name counts as idle. ``clock`` gives seconds since the epoch, ``chance`` the ids of new instances.
+    name counts as idle. ``measured`` is asked for what gateways have counted. ``clock`` gives seconds
+    since the epoch, ``chance`` the ids of new instances.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Controller:
         store: Store,
         node_id: str,
         in_flight: Callable[[], Mapping[str, int]],
+        measured: Callable[[], Measured] = dict,
         *,
         clock: Callable[[], float] = time.time,
         chance: random.Random | None = None,
@@ -56,6 +58,7 @@ class Controller:
         self._store = store
         self._node_id = node_id
         self._in_flight = in_flight
+        self._measured = measured
         self._clock = clock
         self._chance = chance or random.Random()
         self._election = LeaderElection(store, node_id, ttl=lease_ttl, clock=clock)
@@ -92,6 +95,7 @@ class Controller:
                 fence=fence,
                 clock=self._clock,
                 in_flight=self._in_flight,
+                measured=self._measured,
                 chance=self._chance,
             )
             try:
@@ -134,6 +138,7 @@ class _Following:
         fence: Fence,
         clock: Callable[[], float],
         in_flight: Callable[[], Mapping[str, int]],
+        measured: Callable[[], Measured],
         chance: random.Random,
     ) -> None:
         self._store = store
@@ -141,6 +146,7 @@ class _Following:
         self._fence = fence
         self._clock = clock
         self._in_flight = in_flight
+        self._measured = measured
         self._chance = chance
         self._snapshot: asyncio.Future[Snapshot] = asyncio.get_running_loop().create_future()
         self._arrived: list[Batch] = []
@@ -168,7 +174,7 @@ class _Following:
         while True:
             self._wake.clear()
             arrived, self._arrived = self._arrived, []
-            snapshot = snapshot.after(arrived).at(self._clock(), self._in_flight())
+            snapshot = snapshot.after(arrived).at(self._clock(), self._in_flight(), self._measured())
             timeout = None
             if snapshot.revision >= written:
                 actions = decide(snapshot, self._chance)

@@ -23,6 +23,7 @@ from unisono.control.records import (
     RolloutPhase,
     Service,
 )
+from unisono.control.rollout import begins_with
 from unisono.control.snapshot import ServiceView, Snapshot
 from unisono.spec.changes import changes
 from unisono.spec.model import ApplicationSpec, ServiceSpec
@@ -213,7 +214,7 @@ def _rollout(source: int, target: int, serial: int, wanted: ServiceSpec, now: No
     return Rollout(
         source=source,
         target=target,
-        phase=RolloutPhase.RELEASING if releases else RolloutPhase.ROLLING,
+        phase=RolloutPhase.RELEASING if releases else begins_with(source, target, wanted),
         started_at=now.at,
         progressed_at=now.at,
         serial=serial,

@@ -60,12 +60,22 @@ class RolloutPhase(StrEnum):
     """Where the change to a new revision stands."""
 
     RELEASING = "releasing"  # the release command runs
+    CANARY = "canary"  # the new revision gets a share of the requests, and is judged by it
     ROLLING = "rolling"
     MONITORING = "monitoring"  # all replaced; a failure still counts
     ROLLING_BACK = "rolling-back"
     DONE = "done"
     ROLLED_BACK = "rolled-back"
     PAUSED = "paused"  # failed, and left as it is for an operator
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """What a gateway has counted of a revision since the gateway was started."""
+
+    requests: int = 0  # tries that were sent to its instances and have ended
+    failures: int = 0  # of them: no answer, or one from 500 on but 501 and 505
+    latency: tuple[tuple[float, int], ...] = ()  # answers by the upper end of their bucket, in seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +97,9 @@ class Rollout:
     reason: str = ""
     serial: int = 0  # rises with each rollout of the service; instances name the one that made them
     failed: tuple[str, ...] = ()  # ids of instances that failed in the present direction
+    step: int = 0  # the canary's, from 0
+    stepped_at: float | None = None  # when the step's instances were ready: its watch began
+    base: Figures | None = None  # what the gateway had counted before the step; None: it has not begun
 
 
 @dataclass(frozen=True, kw_only=True)

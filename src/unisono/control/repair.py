@@ -24,9 +24,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from unisono.control.canary import instances_of
 from unisono.control.happenings import happening
-from unisono.control.records import Happening, Instance, Phase, Service
-from unisono.control.rollout import opens_at, replaces, replicas_of, rules, wanted_revision
+from unisono.control.records import Happening, Instance, Phase, RolloutPhase, Service
+from unisono.control.rollout import canary_step, opens_at, replaces, replicas_of, rules, wanted_revision
 from unisono.control.snapshot import Member, ServiceView
 
 BRAKE_WINDOW = 10.0
@@ -53,6 +54,7 @@ class Shape:
 
     stops: tuple[tuple[Instance, str], ...] = ()
     creates: int = 0
+    canaries: int = 0  # of the revision that is tried, beside those of the one that should run
 
 
 def worst_first(
@@ -135,6 +137,8 @@ def shape(
     """What brings the service to its number and its revision; ``killed`` are as good as gone."""
     gone = {m.id for m in killed}
     running = [m for m in view.running if m.id not in gone]
+    if service.rollout is not None and service.rollout.phase is RolloutPhase.CANARY:
+        return _with_canaries(view, service, running, killed=killed, now=now, in_flight=in_flight)
     revision = wanted_revision(service)
     wanted = replicas_of(service, view.current_spec)
     if len(running) == wanted and all(m.instance.revision == revision for m in running):
@@ -142,6 +146,32 @@ def shape(
     departing = [*view.departing, *killed]
     ordered = worst_first(running, stable=service.stable, in_flight=in_flight)
     return _Shaping(view=view, service=service, ordered=ordered, departing=departing, now=now).shape()
+
+
+def _with_canaries(
+    view: ServiceView,
+    service: Service,
+    running: Sequence[Member],
+    *,
+    killed: Sequence[Member],
+    now: float,
+    in_flight: Mapping[str, int],
+) -> Shape:
+    """The number of the revision that is proven, as ever, and on top of it those that are tried."""
+    tried = [m for m in running if m.instance.revision == service.revision]
+    rest = [m for m in running if m.instance.revision != service.revision]
+    departing = [*view.departing, *killed]
+    ordered = worst_first(rest, stable=service.stable, in_flight=in_flight)
+    proven = _Shaping(view=view, service=service, ordered=ordered, departing=departing, now=now).shape()
+    step = canary_step(view, service)
+    wanted = 0 if step is None else instances_of(step, service.replicas)
+    excess = worst_first(tried, stable=service.stable, in_flight=in_flight)[: max(0, len(tried) - wanted)]
+    reason = f"more than the {wanted} that are tried"
+    return replace(
+        proven,
+        stops=proven.stops + tuple((m.instance, reason) for m in excess),
+        canaries=max(0, wanted - len(tried)),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,9 @@ the same records, so that nothing has to be remembered between them.
 
 ::
 
-    RELEASING ──release command ended with 0──► ROLLING ──all replaced──► MONITORING ──time is up──► DONE
-        │                                          │                          │
-        └────────────── failed ────────────────────┴──────────────────────────┘
+    RELEASING ──ended with 0──► CANARY ──passed──► ROLLING ──all replaced──► MONITORING ──time is up──► DONE
+        │                         │                   │                          │
+        └──────── failed ─────────┴───────────────────┴──────────────────────────┘
                           │ rollback                │ pause, or no stable revision to go back to
                           ▼                         ▼
                     ROLLING_BACK ──failed──────► PAUSED
@@ -19,6 +19,8 @@ Rules:
 * An instance made by the rollout fails when its process ends by itself or it turns unhealthy. Each
   counts once, whatever becomes of it. More failed ones than ``max_failure_ratio`` of the replicas
   allows are a verdict, and so is no new instance becoming ready for ``progress_deadline``.
+* A canary's instances come on top of the old ones. A step begins when they are ready, and its figures decide
+  (:mod:`unisono.control.canary`); steps follow one another. There is none at a first deployment.
 * Being late is no failure before that: the old instances stay until new ones are ready.
 * A rollback that fails is left as it is. Rolling it back would bring back what failed first.
 * A first deployment has nothing to go back to: it keeps trying, and ends when all are ready. Only its
@@ -36,16 +38,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from unisono.control.canary import LOOK_SECONDS, instances_of, judge, since
 from unisono.control.happenings import happening
-from unisono.control.records import Goal, Happening, Phase, Rollout, RolloutPhase, Service
+from unisono.control.records import Figures, Goal, Happening, Phase, Rollout, RolloutPhase, Service
 from unisono.control.snapshot import Member, ServiceView
 from unisono.spec.model import ServiceSpec, UpdateConfig
+from unisono.spec.requests import Canary
 
 HISTORY_MAX = 10
 """Revisions kept for going back to."""
 
 NEXT: dict[RolloutPhase, frozenset[RolloutPhase]] = {
-    RolloutPhase.RELEASING: frozenset({RolloutPhase.ROLLING, RolloutPhase.ROLLING_BACK, RolloutPhase.PAUSED}),
+    RolloutPhase.RELEASING: frozenset(
+        {RolloutPhase.CANARY, RolloutPhase.ROLLING, RolloutPhase.ROLLING_BACK, RolloutPhase.PAUSED}
+    ),
+    RolloutPhase.CANARY: frozenset({RolloutPhase.ROLLING, RolloutPhase.ROLLING_BACK, RolloutPhase.PAUSED}),
     RolloutPhase.ROLLING: frozenset(
         {RolloutPhase.MONITORING, RolloutPhase.DONE, RolloutPhase.ROLLING_BACK, RolloutPhase.PAUSED}
     ),
@@ -57,6 +64,7 @@ NEXT: dict[RolloutPhase, frozenset[RolloutPhase]] = {
 }
 """Where the controller may move a rollout from each phase; commands start anew or turn it back."""
 
+_NO_FIGURES = Figures()
 _REPLACING = frozenset({RolloutPhase.ROLLING, RolloutPhase.MONITORING, RolloutPhase.ROLLING_BACK})
 
 
@@ -65,9 +73,26 @@ def wanted_revision(service: Service) -> int | None:
     rollout = service.rollout
     if rollout is not None and rollout.phase is RolloutPhase.RELEASING:
         return rollout.source or None
+    if rollout is not None and rollout.phase is RolloutPhase.CANARY:
+        return rollout.source
     if rollout is not None and rollout.phase is RolloutPhase.PAUSED:
         return service.stable
     return service.revision
+
+
+def begins_with(source: int, target: int, spec: ServiceSpec) -> RolloutPhase:
+    """The first phase of a rollout, once its release command has done its work."""
+    # Beside a program that insists on its port there is no room, and with nothing to compare no sense.
+    has_canary = bool(spec.update.canary) and spec.port is None and source not in (0, target)
+    return RolloutPhase.CANARY if has_canary else RolloutPhase.ROLLING
+
+
+def canary_step(view: ServiceView, service: Service) -> Canary | None:
+    """The step that a rollout's canary is at; None when there is none."""
+    rollout = service.rollout
+    if rollout is None or rollout.phase is not RolloutPhase.CANARY or service.replicas == 0:
+        return None
+    return next(iter(rules(view, service).canary[rollout.step :]), None)
 
 
 def replaces(service: Service) -> bool:
@@ -103,14 +128,17 @@ def opens_at(view: ServiceView, service: Service) -> float:
     return rollout.progressed_at + rules(view, service).delay
 
 
-def deadlines(view: ServiceView) -> Iterator[float]:
-    """Times at which a rollout moves on without any record changing (seconds since the epoch)."""
+def deadlines(view: ServiceView, now: float) -> Iterator[float]:
+    """Times after ``now`` at which a rollout may move on without any record changing (since the epoch)."""
     service = view.service
     if service is None or service.rollout is None or not is_active(service.rollout):
         return
-    facts = _Facts(view=view, service=service, rollout=service.rollout, now=0.0)
+    facts = _Facts(view=view, service=service, rollout=service.rollout, now=now)
     if service.rollout.phase is RolloutPhase.MONITORING:
         yield facts.monitored_at
+        return
+    if service.rollout.phase is RolloutPhase.CANARY and service.rollout.stepped_at is not None:
+        yield now + LOOK_SECONDS
         return
     if facts.can_stall:
         yield facts.stalls_at
@@ -125,6 +153,7 @@ class _Facts:
     service: Service
     rollout: Rollout
     now: float
+    figures: Figures = _NO_FIGURES  # of the target
 
     @cached_property
     def update(self) -> UpdateConfig:
@@ -202,15 +231,19 @@ def _has_failed(member: Member) -> bool:
     return member.status.restarts > 0 or member.phase in (Phase.BACKOFF, Phase.FAILED, Phase.UNHEALTHY)
 
 
-def advance(view: ServiceView, service: Service, now: float) -> tuple[Service, tuple[Happening, ...]]:
+def advance(
+    view: ServiceView, service: Service, now: float, figures: Figures = _NO_FIGURES
+) -> tuple[Service, tuple[Happening, ...]]:
     """
     The service's record after what its instances show at ``now``, and what there is to tell.
+
+    ``figures`` are what the gateway has counted of the revision that should run.
 
     Unchanged records give the same object back. One phase at a time: the next call goes on.
     """
     if service.rollout is None or not is_active(service.rollout):
         return service, ()
-    facts = _Facts(view=view, service=service, rollout=service.rollout, now=now)
+    facts = _Facts(view=view, service=service, rollout=service.rollout, now=now, figures=figures)
     facts = _noted(facts)
     moved, kind, message = _STEPS[service.rollout.phase](facts)
     if not kind:
@@ -249,8 +282,10 @@ def _noted(facts: _Facts) -> _Facts:
 def _releasing(facts: _Facts) -> _Step:
     job = facts.job
     if job is not None and job.phase is Phase.COMPLETED:
+        spec = facts.view.spec(facts.rollout.target) or ServiceSpec(name=facts.service.name)
+        phase = begins_with(facts.rollout.source, facts.rollout.target, spec)
         return (
-            _moved(facts, phase=RolloutPhase.ROLLING, progressed_at=facts.now),
+            _moved(facts, phase=phase, progressed_at=facts.now),
             "rollout-released",
             f"release command of revision {facts.rollout.target} done",
         )
@@ -260,6 +295,54 @@ def _releasing(facts: _Facts) -> _Step:
     if facts.is_stalled:
         return _fail(facts, f"release command did not end within {facts.update.progress_deadline:g} s")
     return facts.service, "", ""
+
+
+def _canary(facts: _Facts) -> _Step:
+    step = canary_step(facts.view, facts.service)
+    failed = _failure(facts)
+    if failed is not None:
+        return failed
+    if step is None:  # a file was applied that has fewer steps, or the service was scaled to 0
+        message = f"revision {facts.rollout.target}: no step is left"
+        return _rolls(facts), "rollout-canary-passed", message
+    if facts.rollout.base is None:
+        share = f"{step.share * 100:g} % of the requests"
+        if step.header is not None:
+            share += f", and those with {step.header.name}"
+        message = f"revision {facts.rollout.target} gets {share}; watched for {step.monitor:g} s"
+        return _moved(facts, base=facts.figures), "rollout-canary", message
+    if facts.rollout.stepped_at is not None:
+        return _judged(facts, step, facts.rollout.base, facts.rollout.stepped_at)
+    if sum(m.is_ready for m in facts.new) < instances_of(step, facts.replicas):
+        return facts.service, "", ""
+    return _moved(facts, stepped_at=facts.now), "", ""
+
+
+def _judged(facts: _Facts, step: Canary, base: Figures, began: float) -> _Step:
+    seen, patience = since(base, facts.figures), facts.update.progress_deadline
+    verdict = judge(step, seen, facts.now - began, patience)
+    words = f"canary of revision {facts.rollout.target}: {verdict.words}"
+    match verdict.kind:
+        case "open":
+            return facts.service, "", ""
+        case "passed":
+            following = facts.rollout.step + 1
+            is_last = following >= len(facts.update.canary)
+            moved = _rolls(facts) if is_last else _moved(facts, **_NEXT_STEP, step=following)
+            return moved, "rollout-canary-passed", words
+        case "failed" if facts.update.failure_action == "continue":
+            reason = f"{words}; goes on, as failure_action says"
+            noted = replace(facts.rollout, reason=reason)
+            return _rolls(replace(facts, rollout=noted)), "rollout-failed", reason
+        case "failed":
+            return _fail(facts, words)
+
+
+_NEXT_STEP: dict[str, object] = {"base": None, "stepped_at": None}
+
+
+def _rolls(facts: _Facts) -> Service:
+    return _moved(facts, **_NEXT_STEP, phase=RolloutPhase.ROLLING, progressed_at=facts.now)
 
 
 def _rolling(facts: _Facts) -> _Step:
@@ -305,6 +388,7 @@ def _rolling_back(facts: _Facts) -> _Step:
 
 _STEPS: dict[RolloutPhase, Callable[[_Facts], _Step]] = {
     RolloutPhase.RELEASING: _releasing,
+    RolloutPhase.CANARY: _canary,
     RolloutPhase.ROLLING: _rolling,
     RolloutPhase.MONITORING: _monitoring,
     RolloutPhase.ROLLING_BACK: _rolling_back,
@@ -313,7 +397,8 @@ _STEPS: dict[RolloutPhase, Callable[[_Facts], _Step]] = {
 
 def _failure(facts: _Facts) -> _Step | None:
     """The step that a failure asks for, or None when there is none or it has been told already."""
-    stalled = facts.is_stalled and facts.rollout.phase is RolloutPhase.ROLLING
+    waits = facts.rollout.phase is RolloutPhase.CANARY and facts.rollout.stepped_at is None
+    stalled = facts.is_stalled and (waits or facts.rollout.phase is RolloutPhase.ROLLING)
     if not facts.has_failed and not stalled:
         return None
     if facts.update.failure_action != "continue":
@@ -345,6 +430,8 @@ def turned_back(service: Service, rollout: Rollout, reason: str, now: float) -> 
         phase=RolloutPhase.ROLLING_BACK,
         progressed_at=now,
         replaced_at=None,
+        stepped_at=None,
+        base=None,
         failed=(),
         reason=reason,
     )

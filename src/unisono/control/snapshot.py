@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from unisono.control.records import (
     Application,
+    Figures,
     Goal,
     Instance,
     NodeRecord,
@@ -116,6 +117,10 @@ class ServiceView:
         return None if self.service is None else self.spec(self.service.revision)
 
 
+Measured = Mapping[tuple[str, str, int], Figures]
+"""The gateway's figures by application, service and revision; what is not in it was never asked."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
     """All records as of the store's ``revision``, at the time ``now`` (seconds since the epoch)."""
@@ -123,6 +128,7 @@ class Snapshot:
     revision: int = 0
     now: float = 0.0
     in_flight: Mapping[str, int] = field(default_factory=dict)  # requests in work, by instance id
+    measured: Measured = field(default_factory=dict)
     applications: Mapping[str, Application] = field(default_factory=dict)
     application_modified: Mapping[str, int] = field(default_factory=dict)
     services: Mapping[ServiceKey, ServiceView] = field(default_factory=dict)
@@ -152,9 +158,9 @@ class Snapshot:
         events = ((event.key, event.entry) for batch in batches for event in batch.events)
         return _changed(self, batches[-1].revision, events)
 
-    def at(self, now: float, in_flight: Mapping[str, int]) -> Snapshot:
+    def at(self, now: float, in_flight: Mapping[str, int], measured: Measured | None = None) -> Snapshot:
         """The same records at another time and load."""
-        return replace(self, now=now, in_flight=in_flight)
+        return replace(self, now=now, in_flight=in_flight, measured=measured or {})
 
 
 class _Draft:

@@ -135,15 +135,19 @@ class GatewayLink:
         Requests in flight by instance id, asked and answered within this call; empty when no gateway answers
         within 50 ms. Of two generations of an instance, the one in the table counts.
         """
+        return {
+            instance: target["in_flight"]
+            for service in self.measured().get("services", {}).values()
+            for instance, target in service["targets"].items()
+        }
+
+    def measured(self) -> dict[str, Any]:
+        """The same as :meth:`measurements`, as :meth:`in_flight` asks for it; empty when nobody answers."""
         try:
             answer = self._call_now("/v1/measurements")
         except (OSError, Unreachable):
             return {}
-        return {
-            instance: target["in_flight"]
-            for service in answer.document["services"].values()
-            for instance, target in service["targets"].items()
-        }
+        return answer.document if isinstance(answer.document, dict) else {}
 
     async def events(self) -> AsyncGenerator[GatewayEvent, None]:
         """

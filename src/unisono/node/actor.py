@@ -209,6 +209,7 @@ class Actor:
             address=address,
             pid=running.pid,
             start_time=running.start_time,
+            revision=str(self.instance.revision),
         )
         self._house.routing.publish(self.service, target)
 

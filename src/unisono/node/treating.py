@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import dataclass
 
-from unisono.control.records import Service
-from unisono.gateway.table import Backend, HashOn, Hedge, Mirror, Retry, Sticky, Target
+from unisono.control.records import RolloutPhase, Service
+from unisono.gateway.table import Backend, HashOn, HeaderMatch, Hedge, Mirror, Retry, Share, Sticky, Target
 from unisono.spec.model import ServiceSpec
 
 
@@ -64,6 +64,24 @@ def backend(routed: Routed, targets: tuple[Target, ...], serving: Container[str]
         mirror=Mirror(service=copies_to, percent=100 * mirror.share)
         if mirror and copies_to and copies_to in serving and copies_to != routed.name
         else None,
+        split=_split(routed),
+    )
+
+
+def _split(routed: Routed) -> tuple[Share, ...]:
+    """The share of a revision that is tried; else all instances are alike."""
+    rollout = routed.service.rollout
+    if rollout is None or rollout.phase is not RolloutPhase.CANARY:
+        return ()
+    return tuple(
+        Share(
+            revision=str(rollout.target),
+            weight=100 * step.share,
+            header=None
+            if step.header is None
+            else HeaderMatch(name=step.header.name, value=step.header.value),
+        )
+        for step in routed.spec.update.canary[rollout.step : rollout.step + 1]
     )
 
 
