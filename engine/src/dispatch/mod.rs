@@ -5,9 +5,13 @@
 //! until a target has a free *place*, and the first in the queue gets the first place that frees.
 //! Connections, retries and bodies are `proxy/`'s.
 
+mod budget;
+mod outcome;
 mod service;
 
 #[cfg(test)]
 mod properties;
 
+pub use budget::{Budget, backoff};
+pub use outcome::{Failure, Outcome};
 pub use service::{Limits, Service, Sought, TargetKey, Ticket, Time};

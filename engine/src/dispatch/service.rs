@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use slab::Slab;
 
+use super::outcome::{Failure, Outcome};
+
 /// A moment: the time since some fixed start.
 pub type Time = Duration;
 
@@ -149,6 +151,31 @@ impl Service {
         self.queue.remove(&ticket);
         self.take(key);
         Some((ticket, key))
+    }
+
+    /// Gives back the place of a request that is over; true when it is news that no connection to the target can
+    /// be made.
+    pub fn finished(&mut self, key: TargetKey, outcome: &Outcome, now: Time) -> bool {
+        let news = match outcome {
+            Outcome::Failed(Failure::Connect) => self.refused(key, now),
+            Outcome::Busy { retry_after } => {
+                if let Some(target) = self.target_mut(key) {
+                    target.aside_until = target.aside_until.max(now + *retry_after);
+                    target.last_hope_at = target.last_hope_at.max(now + LAST_HOPE_MAX);
+                }
+                false
+            }
+            _ => false,
+        };
+        self.release(key);
+        news
+    }
+
+    /// Whether a target other than these may get requests.
+    pub fn has_other(&self, avoid: &[TargetKey]) -> bool {
+        self.targets
+            .iter()
+            .any(|(index, target)| target.serving && !avoid.contains(&TargetKey { index, serial: target.serial }))
     }
 
     /// Gives back the place of a request that is over, however it ended.

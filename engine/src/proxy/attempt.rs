@@ -1,12 +1,16 @@
-//! One try at one instance: a connection, the request, the head of the answer.
+//! One try at one instance: a connection, the request, the head of the answer. What became of it is noted at
+//! the [`Place`], which tells dispatch when it is given back; it is so only after the connection is closed or
+//! kept.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
-use http::{Request, Response, StatusCode, Version};
+use http::{Request, Response, StatusCode, Version, response};
+use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::body::{AnswerBody, Held, SMALL_MAX, Source, UpstreamBody, hold};
@@ -15,43 +19,80 @@ use super::headers;
 use super::interim::Relay;
 use super::outbound::Outbound;
 use super::pools;
+use super::problem::Reason;
 use super::target::Place;
 use super::tunnel::Tunnel;
 use super::upstream::{Failed, Upstream};
+use crate::dispatch::Failure;
 
 /// How long the head of a small answer is held back for its body, so that an instance that dies in between
 /// costs the client nothing.
 const HOLD: Duration = Duration::from_millis(20);
 
-/// A kept-alive connection or a new one; `None`: none could be made, and the target is set aside.
-pub async fn connection_to(place: &Place, outbound: &Outbound) -> Option<Box<Upstream>> {
-    let is_once = !outbound.repeatable;
-    if let Some(upstream) = pools::take(&place.target, is_once) {
-        return Some(upstream);
-    }
-    match Upstream::connect(place.target.address).await {
-        Ok(upstream) => {
-            place.answered();
-            Some(upstream)
-        }
-        Err(error) => {
-            place.failed();
-            place.refused(&format!("cannot connect to {}: {error}", place.target.address));
-            None
-        }
-    }
+/// How a try ended without an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// Not a byte of the request went out.
+    Unsent,
+    /// It went out, or part of it, over a kept connection that the instance was just about to close.
+    Stale,
+    /// It went out, or part of it; then the connection broke.
+    Broken,
+    /// What came back is not HTTP.
+    Invalid,
+    /// Time ran out.
+    TooLate {
+        /// Whether anything went out.
+        sent: bool,
+    },
 }
 
-/// Sends the request and waits for the head of its answer.
+/// An answer whose head is here. The connection is closed before the place is given back.
+pub struct Answered {
+    /// Status and headers, as they came.
+    pub parts: response::Parts,
+    incoming: Incoming,
+    upstream: Box<Upstream>,
+    /// The request's place, with what is known so far of how it ended.
+    pub place: Place,
+}
+
+/// Sends the request and waits for the head of its answer, at most until `ends`, which has a
+/// reason.
 ///
 /// # Errors
-/// How it failed; the place is given back.
+/// How it ended instead; the place is given back.
 pub async fn attempt(
-    client: &Rc<ClientState>,
-    outbound: &mut Outbound,
-    mut upstream: Box<Upstream>,
+    client: &ClientState,
+    outbound: &Outbound,
     place: Place,
-) -> Result<Response<AnswerBody>, Failed> {
+    ends: Option<(Instant, Reason)>,
+) -> Result<Answered, Lost> {
+    let sent = Cell::new(false);
+    let exchange = exchange(client, outbound, &place, &sent);
+    let exchanged = match ends {
+        Some((ends, reason)) => tokio::time::timeout_at(ends, exchange).await.unwrap_or_else(|_| {
+            // A client that waits for less than the service may take says nothing of the instance.
+            if reason == Reason::Timeout {
+                place.fails(Failure::Timeout);
+            }
+            Err(Lost::TooLate { sent: sent.get() })
+        }),
+        None => exchange.await,
+    };
+    let (upstream, response) = exchanged?;
+    let (parts, incoming) = response.into_parts();
+    place.judge(parts.status, &parts.headers);
+    Ok(Answered { parts, incoming, upstream, place })
+}
+
+async fn exchange(
+    client: &ClientState,
+    outbound: &Outbound,
+    place: &Place,
+    sent: &Cell<bool>,
+) -> Result<(Box<Upstream>, Response<Incoming>), Lost> {
+    let mut upstream = connection_to(place, outbound).await.ok_or(Lost::Unsent)?;
     let was_used = upstream.used;
     let relay = Relay::default();
     let mut request = Request::new(outbound.next_body(&relay));
@@ -63,6 +104,8 @@ pub async fn attempt(
     }
     relay.attach(&mut request);
 
+    place.target.requests.more();
+    sent.set(true);
     let answered = {
         let mut sending = std::pin::pin!(upstream.send(request));
         poll_fn(|cx| {
@@ -72,26 +115,68 @@ pub async fn attempt(
         })
         .await
     };
-    let response = answered.inspect_err(|failed| {
-        place.failed();
-        if matches!(failed, Failed::Unsent(_)) && !was_used {
-            place.refused("it takes a connection and closes it at once");
+    let lost = match answered {
+        Ok(response) => return Ok((upstream, response)),
+        Err(lost) => lost,
+    };
+    Err(match lost {
+        Failed::Unsent(body) => {
+            sent.set(false);
+            outbound.put_back(body);
+            if was_used {
+                place.distrust();
+            } else {
+                place.unreachable("it takes a connection and closes it at once");
+            }
+            Lost::Unsent
         }
-    })?;
-    let (parts, incoming) = response.into_parts();
-    if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-        return switch(client, outbound, parts, upstream, place).await;
+        Failed::Broken if was_used && outbound.repeatable => {
+            place.distrust();
+            Lost::Stale
+        }
+        Failed::Broken => {
+            place.fails(Failure::Reset);
+            Lost::Broken
+        }
+        Failed::Invalid => {
+            place.fails(Failure::Reset);
+            Lost::Invalid
+        }
+    })
+}
+
+/// A kept-alive connection or a new one; `None`: none could be made.
+async fn connection_to(place: &Place, outbound: &Outbound) -> Option<Box<Upstream>> {
+    let is_once = !outbound.repeatable;
+    if let Some(upstream) = pools::take(&place.target, is_once) {
+        return Some(upstream);
     }
-    pass_on(client, outbound, parts, UpstreamBody::new(incoming, upstream, place)).await
+    match Upstream::connect(place.target.address).await {
+        Ok(upstream) => {
+            place.answered();
+            Some(upstream)
+        }
+        Err(error) => {
+            place.unreachable(&format!("cannot connect to {}: {error}", place.target.address));
+            None
+        }
+    }
 }
 
 /// The answer as the client gets it; a small one only once its body is here, if that does not take long.
-async fn pass_on(
+///
+/// # Errors
+/// It broke off before any of it was passed on.
+pub async fn pass_on(
     client: &Rc<ClientState>,
     outbound: &Outbound,
-    mut parts: http::response::Parts,
-    body: UpstreamBody,
-) -> Result<Response<AnswerBody>, Failed> {
+    answered: Answered,
+) -> Result<Response<AnswerBody>, Lost> {
+    if answered.parts.status == StatusCode::SWITCHING_PROTOCOLS {
+        return switch(client, outbound, answered).await;
+    }
+    let Answered { mut parts, incoming, upstream, place } = answered;
+    let body = UpstreamBody::new(incoming, upstream, place);
     headers::strip_hop_by_hop(&mut parts.headers);
     parts.version = Version::HTTP_11;
     let is_small = body.length().is_some_and(|length| length <= SMALL_MAX);
@@ -100,7 +185,7 @@ async fn pass_on(
             Held::Whole(bytes) if bytes.is_empty() => Source::Ended,
             Held::Whole(bytes) => Source::Whole(bytes),
             Held::Part(bytes, rest) => Source::Streamed(bytes, rest.begun()),
-            Held::Broken => return Err(Failed::Broken),
+            Held::Broken => return Err(Lost::Broken),
         }
     } else {
         Source::Streamed(Bytes::new(), body.begun())
@@ -108,19 +193,31 @@ async fn pass_on(
     Ok(Response::from_parts(parts, AnswerBody::new(source, Rc::clone(client))))
 }
 
+/// Lets an answer go that the client is not to see. If all of it is here, its connection is kept.
+pub async fn let_go(answered: Answered) {
+    let Answered { incoming, upstream, place, .. } = answered;
+    let body = UpstreamBody::new(incoming, upstream, place);
+    if body.length().is_some_and(|length| length <= SMALL_MAX) {
+        // What it says is of no interest, nor whether it broke off.
+        drop(hold(body, None).await);
+    }
+}
+
 /// Both sides leave HTTP.
 async fn switch(
     client: &Rc<ClientState>,
     outbound: &Outbound,
-    mut parts: http::response::Parts,
-    upstream: Box<Upstream>,
-    place: Place,
-) -> Result<Response<AnswerBody>, Failed> {
+    answered: Answered,
+) -> Result<Response<AnswerBody>, Lost> {
+    let Answered { mut parts, upstream, place, .. } = answered;
     let protocol = parts.headers.get(header::UPGRADE).cloned();
     let (true, Some(protocol)) = (outbound.upgrade, protocol) else {
-        place.failed();
-        return Err(Failed::Invalid);
+        drop(upstream);
+        place.fails(Failure::Reset);
+        return Err(Lost::Invalid);
     };
+    // How long the tunnel lasts says nothing of how fast the instance is.
+    place.completed();
     headers::strip_hop_by_hop(&mut parts.headers);
     parts.version = Version::HTTP_11;
     parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));

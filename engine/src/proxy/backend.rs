@@ -9,21 +9,22 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::gateway::Gateway;
-use super::shared::{Count, lock};
+use super::shared::{Chance, Count, lock};
 use super::target::{Place, Target};
 use crate::control::events::{Event, Kind};
+use crate::control::policy::Retry;
 use crate::control::table;
-use crate::dispatch::{Limits, Service, Sought, TargetKey, Ticket};
+use crate::dispatch::{self, Budget, Limits, Outcome, Service, Sought, TargetKey, Ticket, Time};
 
 /// What a service's requests are held to; see `table.py` for the meaning of each.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Policy {
     /// Arrival to the head of the answer; `None`: no limit.
     pub timeout: Option<Duration>,
     /// Longest wait for a target.
     pub wait: Duration,
-    /// Tries of a request that may be sent again.
-    pub attempts: u32,
+    /// Further tries.
+    pub retry: Retry,
 }
 
 impl From<&table::Backend> for Policy {
@@ -31,7 +32,7 @@ impl From<&table::Backend> for Policy {
         Self {
             timeout: backend.timeout_ms.map(Duration::from_millis),
             wait: Duration::from_millis(backend.wait_ms),
-            attempts: backend.retry.attempts,
+            retry: backend.retry.clone(),
         }
     }
 }
@@ -64,6 +65,8 @@ pub struct Backend {
 struct Core {
     policy: Arc<Policy>,
     service: Service,
+    budget: Budget,
+    chance: Chance,
     targets: HashMap<TargetKey, Arc<Target>>,
     waiters: HashMap<Ticket, oneshot::Sender<Place>>,
     /// When the task that wakes the queue for targets set aside is to run; `None`: there is no such task.
@@ -82,6 +85,8 @@ impl Backend {
             core: Mutex::new(Core {
                 policy: Arc::new(backend.into()),
                 service: Service::new(limits(backend)),
+                budget: Budget::default(),
+                chance: Chance::new(),
                 targets: HashMap::new(),
                 waiters: HashMap::new(),
                 wake: None,
@@ -134,7 +139,9 @@ impl Backend {
     /// A ticket for a request that has just arrived, and what it is held to.
     pub fn arrive(&self) -> (Ticket, Arc<Policy>) {
         self.requests.more();
+        let now = self.gateway.now();
         let mut core = self.core();
+        core.budget.deposit(now);
         (core.service.ticket(), Arc::clone(&core.policy))
     }
 
@@ -189,16 +196,28 @@ impl Backend {
         }
     }
 
-    /// No connection to a target could be made; true when that is news.
-    pub(super) fn refused(&self, key: TargetKey) -> bool {
-        let now = self.gateway.now();
-        self.core().service.refused(key, now)
+    /// A place is free again, and this became of its request; true when it is news that no connection to the
+    /// target can be made.
+    pub(super) fn finished(self: &Arc<Self>, key: TargetKey, outcome: &Outcome, now: Time) -> bool {
+        let news = self.core().service.finished(key, outcome, now);
+        self.pump();
+        news
     }
 
-    /// A place is free again.
-    pub(super) fn release(self: &Arc<Self>, key: TargetKey) {
-        self.core().service.release(key);
-        self.pump();
+    /// Whether a target other than these may get requests.
+    pub fn has_other(&self, avoid: &[TargetKey]) -> bool {
+        self.core().service.has_other(avoid)
+    }
+
+    /// Takes a further try from the service's budget, if there is one.
+    pub fn may_retry(&self, retry: &Retry) -> bool {
+        self.core().budget.withdraw(retry.budget, retry.floor_per_s, self.gateway.now())
+    }
+
+    /// The pause before a request's `number`th further try, from 1 on.
+    pub fn backoff(&self, number: u32, retry: &Retry) -> Duration {
+        let (first, most) = (Duration::from_millis(retry.backoff_ms), Duration::from_millis(retry.backoff_max_ms));
+        dispatch::backoff(number, first, most, self.core().chance.unit())
     }
 
     /// Tells the node.
@@ -217,7 +236,7 @@ impl Backend {
     }
 
     fn place(self: &Arc<Self>, core: &Core, key: TargetKey) -> Place {
-        Place::new(Arc::clone(self), key, Arc::clone(&core.targets[&key]))
+        Place::new(Arc::clone(self), key, Arc::clone(&core.targets[&key]), self.gateway.now())
     }
 
     /// Hands free places to those who wait, oldest first.

@@ -14,6 +14,7 @@ use super::connection::ClientState;
 use super::interim::Relay;
 use super::target::Place;
 use super::upstream::Upstream;
+use crate::dispatch::Failure;
 
 /// Largest body that is kept so that it can be sent again, and largest answer that is held back.
 pub const SMALL_MAX: u64 = 64 * 1024;
@@ -180,15 +181,21 @@ impl UpstreamBody {
         let frame = ready!(frame);
         if frame.is_none()
             && let Some((mut upstream, place)) = self.held.take()
-            && upstream.is_reusable(cx)
         {
-            upstream.used = true;
-            place.put_back(upstream);
+            place.completed();
+            if upstream.is_reusable(cx) {
+                upstream.used = true;
+                place.put_back(upstream);
+            } else {
+                // Before its place is given back.
+                drop(upstream);
+            }
         }
         if let Some(Err(_)) = &frame
-            && let Some((_, place)) = self.held.take()
+            && let Some((upstream, place)) = self.held.take()
         {
-            place.failed();
+            drop(upstream);
+            place.fails(Failure::Reset);
             if self.begun {
                 place.broke_off();
             }

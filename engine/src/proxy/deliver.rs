@@ -2,159 +2,202 @@
 //!
 //! What may be sent again, and when (RFC 9110 section 9.2.2):
 //! * not a byte of it went out: any request;
-//! * it went out and no answer began to reach the client: a request that is idempotent by its method or marked
-//!   by `Idempotency-Key`, whose body is here in full; at most `attempts` times;
+//! * it went out and no answer began to reach the client, or the answer is one of the service's retry
+//!   `statuses` and there is another instance: a request that is idempotent by its method or marked by
+//!   `Idempotency-Key`, whose body is here in full; at most `attempts` times, within the service's budget and the
+//!   request's time, after a pause;
 //! * all else: never. The client gets a 502 that says that it may have happened.
 
-use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Response;
 use tokio::time::Instant;
 
-use super::attempt::{attempt, connection_to};
+use super::attempt::{Answered, Lost, attempt, let_go, pass_on};
+use super::back_pressure;
 use super::backend::{Backend, NoPlace, Policy};
 use super::body::AnswerBody;
 use super::connection::ClientState;
-use super::deadline::Deadline;
-use super::outbound::{Outbound, Payload};
+use super::outbound::Outbound;
 use super::problem::{Problem, Reason};
-use super::target::Target;
-use super::upstream::Failed;
+use super::target::Place;
 use crate::dispatch::{TargetKey, Ticket};
 
 /// Kept-alive connections found broken that do not count as tries.
 const STALE_MAX: u32 = 2;
 
-/// What a try left behind, for the one who gives up in its middle.
-#[derive(Default)]
-struct Progress {
-    /// A try went out whose outcome is not known to be "nothing happened".
-    sent: Cell<bool>,
-    /// Where the current try is.
-    target: RefCell<Option<Arc<Target>>>,
-}
-
 /// Has a request answered within the time that there is for it.
 ///
 /// # Errors
 /// What the client is told instead of an instance's answer.
-pub async fn deliver_in_time(
+pub async fn deliver(
     backend: &Arc<Backend>,
     client: &Rc<ClientState>,
-    outbound: &mut Outbound,
+    outbound: &Outbound,
 ) -> Result<Response<AnswerBody>, Problem> {
-    let (ticket, policy) = backend.arrive();
-    let progress = Progress::default();
-    let Some((ends, reason)) = end_of(&policy, outbound.deadline) else {
-        return deliver(backend, client, outbound, (ticket, &policy), &progress).await;
-    };
-    if ends <= Instant::now() {
-        return Err(too_late(reason, &policy).happened(false));
+    let mut delivery = Delivery::new(backend, outbound);
+    if delivery.is_over() {
+        return Err(delivery.too_late());
     }
-    let delivering = deliver(backend, client, outbound, (ticket, &policy), &progress);
-    tokio::time::timeout_at(ends, delivering).await.unwrap_or_else(|_| {
-        if let Some(target) = progress.target.take() {
-            target.failures.more();
-        }
-        Err(too_late(reason, &policy).happened(progress.sent.get()))
-    })
-}
-
-/// When a request's time is over, and whose limit that is.
-fn end_of(policy: &Policy, deadline: Option<Deadline>) -> Option<(Instant, Reason)> {
-    let own = policy.timeout.map(|limit| (Instant::now() + limit, Reason::Timeout));
-    let asked = deadline.map(|deadline| (deadline.at, Reason::Deadline));
-    own.into_iter().chain(asked).min_by_key(|(ends, _)| *ends)
-}
-
-fn too_late(reason: Reason, policy: &Policy) -> Problem {
-    let detail = match policy.timeout {
-        Some(limit) if reason == Reason::Timeout => format!("No answer began within {} ms.", limit.as_millis()),
-        _ => "No answer began within the time that the request allows.".into(),
-    };
-    Problem::of(reason, detail)
-}
-
-async fn deliver(
-    backend: &Arc<Backend>,
-    client: &Rc<ClientState>,
-    outbound: &mut Outbound,
-    (ticket, policy): (Ticket, &Policy),
-    progress: &Progress,
-) -> Result<Response<AnswerBody>, Problem> {
-    let mut avoid: Vec<TargetKey> = Vec::new();
-    let (mut tries, mut stale) = (0, 0);
-    let mut patience = policy.wait;
     loop {
-        let began = Instant::now();
-        let place = backend.seek(ticket, &avoid, patience).await.map_err(|why| no_place(why, policy, progress))?;
-        let (key, target) = (place.key(), Arc::clone(&place.target));
-        let connected = connection_to(&place, outbound).await;
-        patience = patience.saturating_sub(began.elapsed());
-        let Some(upstream) = connected else {
-            push_new(&mut avoid, key);
-            continue;
-        };
-        let was_used = upstream.used;
-        target.requests.more();
-        *progress.target.borrow_mut() = Some(target);
-        let was_sent = progress.sent.replace(true);
-        let tried = attempt(client, outbound, upstream, place).await;
-        progress.target.take();
-        let failed = match tried {
-            Ok(response) => return Ok(response),
-            Err(failed) => failed,
-        };
-        push_new(&mut avoid, key);
-        match failed {
-            Failed::Unsent(body) => {
-                progress.sent.set(was_sent);
-                if let Payload::Streamed(slot) = &mut outbound.payload {
-                    *slot = body;
+        let place = delivery.place().await?;
+        let key = place.key();
+        let lost = match delivery.attempt(client, place).await {
+            Ok(answered) => match delivery.pause_before_another(&answered) {
+                Some(pause) => {
+                    let_go(answered).await;
+                    tokio::time::sleep(pause).await;
+                    continue;
                 }
-                if matches!(outbound.payload, Payload::Streamed(None)) {
-                    return Err(broken(outbound, was_sent));
+                None => match pass_on(client, outbound, answered).await {
+                    Ok(response) => return Ok(response),
+                    Err(lost) => lost,
+                },
+            },
+            Err(lost) => lost,
+        };
+        delivery.recover(key, lost).await?;
+    }
+}
+
+/// A request on its way.
+struct Delivery<'a> {
+    backend: &'a Arc<Backend>,
+    outbound: &'a Outbound,
+    policy: Arc<Policy>,
+    ticket: Ticket,
+    /// When its time is over, and whose limit that is.
+    ends: Option<(Instant, Reason)>,
+    /// Where it was tried.
+    avoid: Vec<TargetKey>,
+    /// Tries that went out.
+    tries: u32,
+    stale: u32,
+    /// A try went out whose outcome is not known to be "nothing happened".
+    sent: bool,
+    /// How long it may still wait for places.
+    patience: Duration,
+}
+
+impl<'a> Delivery<'a> {
+    fn new(backend: &'a Arc<Backend>, outbound: &'a Outbound) -> Self {
+        let (ticket, policy) = backend.arrive();
+        let own = policy.timeout.map(|limit| (Instant::now() + limit, Reason::Timeout));
+        let asked = outbound.deadline.map(|deadline| (deadline.at, Reason::Deadline));
+        let ends = own.into_iter().chain(asked).min_by_key(|(ends, _)| *ends);
+        let patience = policy.wait;
+        Self { backend, outbound, policy, ticket, ends, avoid: Vec::new(), tries: 0, stale: 0, sent: false, patience }
+    }
+
+    fn is_over(&self) -> bool {
+        self.ends.is_some_and(|(ends, _)| ends <= Instant::now())
+    }
+
+    async fn place(&mut self) -> Result<Place, Problem> {
+        let began = Instant::now();
+        let left = self.ends.map_or(self.patience, |(ends, _)| self.patience.min(ends - began));
+        let sought = self.backend.seek(self.ticket, &self.avoid, left).await;
+        self.patience = self.patience.saturating_sub(began.elapsed());
+        sought.map_err(|why| if self.is_over() { self.too_late() } else { self.no_place(why) })
+    }
+
+    async fn attempt(&mut self, client: &ClientState, place: Place) -> Result<Answered, Lost> {
+        attempt(client, self.outbound, place, self.ends).await
+    }
+
+    /// Whether an answer is one that another instance may better: the pause before that one is asked then.
+    fn pause_before_another(&mut self, answered: &Answered) -> Option<Duration> {
+        let parts = &answered.parts;
+        let is_failed = self.policy.retry.statuses.contains(&parts.status.as_u16());
+        if !is_failed || !self.outbound.repeatable || back_pressure::is_refusal(&parts.headers) {
+            return None;
+        }
+        self.sent = true;
+        self.tries += 1;
+        self.avoid(answered.place.key());
+        if self.backend.has_other(&self.avoid) { self.another_try() } else { None }
+    }
+
+    /// What comes after a try without an answer: another one, or what the client is told.
+    async fn recover(&mut self, key: TargetKey, lost: Lost) -> Result<(), Problem> {
+        match lost {
+            Lost::Unsent => {
+                self.avoid(key);
+                if !self.outbound.has_body() {
+                    return Err(self.broken());
                 }
             }
-            Failed::Broken if outbound.repeatable && was_used && stale < STALE_MAX => stale += 1,
-            Failed::Broken if outbound.repeatable && tries + 1 < policy.attempts => tries += 1,
-            Failed::Broken => return Err(broken(outbound, true)),
-            Failed::Invalid => {
+            Lost::Stale if self.stale < STALE_MAX => {
+                self.sent = true;
+                self.stale += 1;
+            }
+            Lost::Stale | Lost::Broken => {
+                self.sent = true;
+                self.tries += 1;
+                self.avoid(key);
+                let pause = if self.outbound.repeatable { self.another_try() } else { None };
+                let Some(pause) = pause else { return Err(self.broken()) };
+                tokio::time::sleep(pause).await;
+            }
+            Lost::Invalid => {
                 let detail = "What the instance answered is not HTTP.";
                 return Err(Problem::of(Reason::UpstreamInvalid, detail).happened(true));
             }
+            Lost::TooLate { sent } => {
+                self.sent |= sent;
+                return Err(self.too_late());
+            }
+        }
+        if self.is_over() { Err(self.too_late()) } else { Ok(()) }
+    }
+
+    fn avoid(&mut self, key: TargetKey) {
+        if !self.avoid.contains(&key) {
+            self.avoid.push(key);
         }
     }
-}
 
-fn push_new(keys: &mut Vec<TargetKey>, key: TargetKey) {
-    if !keys.contains(&key) {
-        keys.push(key);
+    /// Takes a further try from the budget: the pause before it. `None`: there is none, or no time for it.
+    fn another_try(&self) -> Option<Duration> {
+        let retry = &self.policy.retry;
+        let pause = self.backend.backoff(self.tries, retry);
+        let is_in_time = self.ends.is_none_or(|(ends, _)| Instant::now() + pause < ends);
+        (self.tries < retry.attempts && is_in_time && self.backend.may_retry(retry)).then_some(pause)
     }
-}
 
-fn no_place(why: NoPlace, policy: &Policy, progress: &Progress) -> Problem {
-    let wait = policy.wait.as_millis();
-    let problem = match why {
-        NoPlace::QueueFull => Problem::of(Reason::QueueFull, "The service's queue is full."),
-        NoPlace::NoTarget => Problem::of(Reason::NoTarget, format!("No instance was ready within {wait} ms.")),
-        NoPlace::WaitTimeout => {
-            Problem::of(Reason::WaitTimeout, format!("No instance could take the request within {wait} ms."))
-        }
-    };
-    problem.happened(progress.sent.get())
-}
+    fn too_late(&self) -> Problem {
+        let (reason, detail) = match (self.ends, self.policy.timeout) {
+            (Some((_, Reason::Timeout)), Some(limit)) => {
+                (Reason::Timeout, format!("No answer began within {} ms.", limit.as_millis()))
+            }
+            _ => (Reason::Deadline, "No answer began within the time that the request allows.".into()),
+        };
+        Problem::of(reason, detail).happened(self.sent)
+    }
 
-fn broken(outbound: &Outbound, maybe: bool) -> Problem {
-    let detail = match (maybe, outbound.repeatable) {
-        (false, _) => "The instance broke the connection before the request went out. It did not happen.",
-        (true, true) => "Every instance that was tried broke the connection before its answer.",
-        (true, false) => {
-            "The instance broke the connection before its answer. The request may have happened, and is not \
-             sent again by itself."
-        }
-    };
-    Problem::of(Reason::UpstreamReset, detail).happened(maybe)
+    fn no_place(&self, why: NoPlace) -> Problem {
+        let wait = self.policy.wait.as_millis();
+        let problem = match why {
+            NoPlace::QueueFull => Problem::of(Reason::QueueFull, "The service's queue is full."),
+            NoPlace::NoTarget => Problem::of(Reason::NoTarget, format!("No instance was ready within {wait} ms.")),
+            NoPlace::WaitTimeout => {
+                Problem::of(Reason::WaitTimeout, format!("No instance could take the request within {wait} ms."))
+            }
+        };
+        problem.happened(self.sent)
+    }
+
+    fn broken(&self) -> Problem {
+        let detail = match (self.sent, self.outbound.repeatable) {
+            (false, _) => "The instance broke the connection before the request went out. It did not happen.",
+            (true, true) => "Every instance that was tried broke the connection before its answer.",
+            (true, false) => {
+                "The instance broke the connection before its answer. The request may have happened, and is not \
+                 sent again by itself."
+            }
+        };
+        Problem::of(Reason::UpstreamReset, detail).happened(self.sent)
+    }
 }

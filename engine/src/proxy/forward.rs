@@ -15,7 +15,7 @@ use super::admit::{Admitted, admit};
 use super::body::{AnswerBody, Source};
 use super::connection::ClientState;
 use super::deadline::Deadline;
-use super::deliver::deliver_in_time;
+use super::deliver::deliver;
 use super::head::Framing;
 use super::outbound::Outbound;
 use super::problem::{Problem, Reason};
@@ -47,7 +47,7 @@ async fn respond(client: &Rc<ClientState>, parts: Parts, incoming: Incoming) -> 
     let Admitted { host, backend } = admit(client, &parts, framing)?;
     let mut outbound = Outbound::from_client(client, parts, incoming, framing, &host).await?;
     outbound.deadline = Deadline::read(&outbound.headers, arrived);
-    let answered = deliver_in_time(&backend, client, &mut outbound).await;
+    let answered = deliver(&backend, client, &outbound).await;
     answered.map_err(|problem| {
         backend.failures.more();
         problem.at(&backend.name)

@@ -5,6 +5,7 @@
 
 pub mod admit;
 pub mod attempt;
+pub mod back_pressure;
 pub mod backend;
 pub mod body;
 pub mod connection;

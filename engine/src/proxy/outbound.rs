@@ -1,6 +1,7 @@
 //! A request as instances get it, however often: its head made over, its body kept where it is small enough to
 //! be sent again.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -48,7 +49,7 @@ pub enum Payload {
     /// All of it is here.
     Whole(Bytes),
     /// Comes in while it is sent, hence once.
-    Streamed(Option<SendBody>),
+    Streamed(RefCell<Option<SendBody>>),
 }
 
 impl Outbound {
@@ -98,7 +99,7 @@ impl Outbound {
                 client.body_ended();
                 Payload::Whole(bytes)
             }
-            _ => Payload::Streamed(Some(SendBody::streamed(incoming, BODY_MAX, Rc::clone(client)))),
+            _ => Payload::Streamed(RefCell::new(Some(SendBody::streamed(incoming, BODY_MAX, Rc::clone(client))))),
         };
         let idempotent = is_idempotent(&method) || headers.contains_key(&IDEMPOTENCY_KEY);
         let repeatable = idempotent && !upgrade && !matches!(payload, Payload::Streamed(_));
@@ -106,9 +107,21 @@ impl Outbound {
         Ok(Self { method, uri: path.into(), headers, payload, repeatable, upgrade, deadline: None, expects })
     }
 
+    /// Takes a body back of which nothing went out; `None`: it is gone.
+    pub fn put_back(&self, body: Option<SendBody>) {
+        if let Payload::Streamed(slot) = &self.payload {
+            slot.replace(body);
+        }
+    }
+
+    /// Whether there is a body for one more try.
+    pub fn has_body(&self) -> bool {
+        !matches!(&self.payload, Payload::Streamed(slot) if slot.borrow().is_none())
+    }
+
     /// The body for one more try.
-    pub fn next_body(&mut self, relay: &Relay) -> SendBody {
-        match &mut self.payload {
+    pub fn next_body(&self, relay: &Relay) -> SendBody {
+        match &self.payload {
             Payload::Empty => SendBody::Empty,
             Payload::Whole(bytes) => SendBody::Whole(Some(bytes.clone())),
             Payload::Streamed(body) => {

@@ -3,6 +3,8 @@
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
+use super::back_pressure;
+
 /// Why the gateway answers instead of an instance. The word is what `unisono-reason` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
@@ -138,7 +140,7 @@ impl Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::SERVER, HeaderValue::from_static("unisono"));
-        headers.insert("unisono-reason", HeaderValue::from_static(self.reason.word()));
+        headers.insert(back_pressure::REASON, HeaderValue::from_static(self.reason.word()));
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }

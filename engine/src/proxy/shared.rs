@@ -1,5 +1,6 @@
-//! Small parts for what workers share: a lock, a count.
+//! Small parts for what workers share: a lock, a count, chance.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -26,5 +27,32 @@ impl Count {
     /// What it is now.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Chance where nobody gains by guessing it: xorshift64* (Vigna 2014), seeded by the system.
+#[derive(Debug)]
+pub struct Chance(u64);
+
+impl Chance {
+    /// A sequence of its own.
+    pub fn new() -> Self {
+        // The standard library's maps are seeded by the system; an empty hash passes that on.
+        Self(RandomState::new().build_hasher().finish() | 1)
+    }
+
+    /// A number from 0 up to, but not including, 1.
+    pub fn unit(&mut self) -> f64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        let bits = self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11;
+        bits as f64 / (1u64 << 53) as f64
+    }
+}
+
+impl Default for Chance {
+    fn default() -> Self {
+        Self::new()
     }
 }

@@ -1,16 +1,20 @@
 //! One instance as the gateway knows it, and a request's right to be there.
 
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use http::{HeaderMap, StatusCode};
+
+use super::back_pressure;
 use super::backend::Backend;
 use super::pools;
 use super::shared::Count;
 use super::upstream::Upstream;
 use crate::control::events::Kind;
 use crate::control::table;
-use crate::dispatch::TargetKey;
+use crate::dispatch::{Failure, Outcome, TargetKey, Time};
 
 static SERIAL: AtomicU64 = AtomicU64::new(0);
 
@@ -76,19 +80,24 @@ impl Target {
     }
 }
 
-/// A request's right to be at a target; given back when dropped, exactly once.
+/// A request's right to be at a target; given back when dropped, exactly once, with what became of the request.
 pub struct Place {
     backend: Arc<Backend>,
     key: TargetKey,
     /// Where the request is to go.
     pub target: Arc<Target>,
+    began: Time,
+    /// `None` so far: a request that ends so was given up by this side.
+    outcome: Cell<Option<Outcome>>,
+    /// Why no connection could be made.
+    why: RefCell<Option<String>>,
 }
 
 impl Place {
     /// The right that dispatch has just granted.
-    pub(super) fn new(backend: Arc<Backend>, key: TargetKey, target: Arc<Target>) -> Self {
+    pub(super) fn new(backend: Arc<Backend>, key: TargetKey, target: Arc<Target>, began: Time) -> Self {
         target.in_flight.more();
-        Self { backend, key, target }
+        Self { backend, key, target, began, outcome: Cell::new(None), why: RefCell::new(None) }
     }
 
     /// Names the target for [`Backend::seek`]'s `avoid`.
@@ -101,34 +110,66 @@ impl Place {
         pools::put(&self.target, upstream);
     }
 
+    /// The head of the answer is here: does it say that the target failed, or that it has too much to do?
+    pub fn judge(&self, status: StatusCode, headers: &HeaderMap) {
+        let is_busy = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&status);
+        let is_failure = status.is_server_error()
+            && ![StatusCode::NOT_IMPLEMENTED, StatusCode::HTTP_VERSION_NOT_SUPPORTED].contains(&status);
+        match back_pressure::retry_after(headers) {
+            Some(retry_after) if is_busy => self.outcome.set(Some(Outcome::Busy { retry_after })),
+            _ if is_failure => self.outcome.set(Some(Outcome::Failed(Failure::Status))),
+            _ => {}
+        }
+    }
+
+    /// The answer is here to its end, or as far as it says how fast the target is.
+    pub fn completed(&self) {
+        if self.outcome.get().is_none() {
+            let took = self.backend.gateway.now().saturating_sub(self.began);
+            self.outcome.set(Some(Outcome::Ok { took }));
+        }
+    }
+
     /// The target broke an answer off that the client has seen the beginning of.
     pub fn broke_off(&self) {
         self.backend.failures.more();
     }
 
-    /// A try at the target failed; connections kept to it are not to be trusted.
-    pub fn failed(&self) {
+    /// The try failed; after a reset, connections kept to the target are not to be trusted.
+    pub fn fails(&self, failure: Failure) {
         self.target.failures.more();
+        if failure != Failure::Timeout {
+            self.distrust();
+        }
+        self.outcome.set(Some(Outcome::Failed(failure)));
+    }
+
+    /// Connections kept to the target are not to be trusted: one was closed as a request went out.
+    pub fn distrust(&self) {
         self.target.epoch.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A connection to the target was made or was there.
+    /// A connection to the target was made.
     pub fn answered(&self) {
         self.backend.answered(self.key);
     }
 
     /// No connection to the target could be made.
-    pub fn refused(&self, reason: &str) {
-        if self.backend.refused(self.key) {
-            self.backend.tell(Kind::TargetSuspect, Some(&self.target), reason);
-        }
+    pub fn unreachable(&self, why: &str) {
+        self.fails(Failure::Connect);
+        self.why.replace(Some(why.to_owned()));
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        let now = self.backend.gateway.now();
+        let outcome = self.outcome.get().unwrap_or(Outcome::Abandoned { after: now.saturating_sub(self.began) });
         let left = self.target.in_flight.less();
-        self.backend.release(self.key);
+        if self.backend.finished(self.key, &outcome, now) {
+            let why = self.why.take().unwrap_or_default();
+            self.backend.tell(Kind::TargetSuspect, Some(&self.target), &why);
+        }
         if left == 0 {
             self.backend.gateway.told_idle();
         }
