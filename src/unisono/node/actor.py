@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 _LOOPBACK = "127.0.0.1"
 _ELSEWHERE_SECONDS = 3.0  # after which one that does not listen is asked where it listens instead
 _FOREIGN_SECONDS = 0.05  # between two looks whether another program has left the port
-_WORDS_SECONDS_MAX = 0.5  # longest wait for the log process to have read an instance's last words
+_WORDS_SECONDS_MAX = 5.0  # longest wait for the log process to have written an instance's last words
 _WORDS_LOOK_SECONDS = 0.02
 _WORDS_CHARACTERS_MAX = 500
 
@@ -48,6 +48,7 @@ class House:
     listen: ListenWatch
     routing: Routing
     reports: Reports
+    log_rests: Callable[[], bool]  # what the log process has read it has written, too
     clock: Callable[[], float]  # seconds since the epoch
     rng: Random
     start: Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]  # a task that the agent owns
@@ -295,9 +296,10 @@ class Actor:
         where = (instance.application, instance.service, instance.id)
         deadline = asyncio.get_running_loop().time() + _WORDS_SECONDS_MAX
         # The log process tells nobody what it has read; this happens once per end of an instance.
-        while self._house.pipes.unread(*where) and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
+        while self._house.pipes.unread(*where) or not self._house.log_rests():
+            if asyncio.get_running_loop().time() >= deadline:
+                break
             await asyncio.sleep(_WORDS_LOOK_SECONDS)
-        await asyncio.sleep(_WORDS_LOOK_SECONDS)  # from having read them to having written them
         line = logs.last_line(self._house.folder.logs, *where, since=since)[:_WORDS_CHARACTERS_MAX]
         if line:
             message = f"{message}; last line: {line}"

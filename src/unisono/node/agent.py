@@ -111,6 +111,7 @@ class Agent:
             listen=self._listen,
             routing=self.routing,
             reports=self._reports,
+            log_rests=self._log_keeper.rests,
             clock=clock,
             rng=self._rng,
             start=self._start,

@@ -74,6 +74,11 @@ class LogKeeper:
             finally:
                 handle.close()
 
+    def rests(self) -> bool:
+        """Whether the log process waits for something to read: it has written down all that it has read."""
+        stat = None if self.pid is None else processes.read_stat(self.pid)
+        return stat is not None and stat.state == "S"
+
     def _holder(self) -> int | None:
         """The pid of the log process that holds the lock."""
         path = self._folder.path / "logger.lock"
