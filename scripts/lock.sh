@@ -14,7 +14,9 @@ import tomllib
 
 with open("pyproject.toml", "rb") as file:
     project = tomllib.load(file)
-print("\n".join(project["project"]["dependencies"] + project["dependency-groups"]["dev"]))
+extras = project["project"]["optional-dependencies"].values()
+wanted = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"], *sum(extras, [])]
+print("\n".join(wanted))
 PYTHON
 "$fresh/venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$fresh/wanted"
 {

@@ -26,7 +26,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -45,8 +45,9 @@ from unisono.gateway.process import GatewayProcess
 from unisono.node.agent import Agent
 from unisono.node.measuring import measured
 from unisono.node.paths import NodeLock, StateFolder, StateFolderError, default_state_folder
-from unisono.store.base import StoreError
-from unisono.store.sqlite import SqliteStore
+from unisono.store import opening
+from unisono.store.addresses import BadStoreAddress, parse_store
+from unisono.store.base import Store, StoreError
 
 DEFAULT_LISTEN = "127.0.0.1:8080"
 
@@ -73,6 +74,9 @@ class Settings:
     insists_on_listen: bool = False  # the address was asked for, not just the default
     api: str | None = None
     token: str | None = None
+    store: str | None = None  # its address, where one was given
+    store_password_file: Path | None = None
+    store_password: str | None = field(default=None, repr=False)
     ends_when_empty: bool = False
     notify_socket: str | None = None
 
@@ -90,7 +94,7 @@ async def run_node(settings: Settings) -> None:
     with NodeLock(folder):
         if settings.insists_on_listen and not _answers(folder.gateway_socket):
             _check_listen(settings.listen)
-        store = await SqliteStore.open(folder.store_file)
+        store = await _open_store(settings)
         try:
             await _Node(settings, store).run()
         finally:
@@ -101,7 +105,7 @@ async def run_node(settings: Settings) -> None:
 class _Node:
     """The rooms of a running node, and their order."""
 
-    def __init__(self, settings: Settings, store: SqliteStore) -> None:
+    def __init__(self, settings: Settings, store: Store) -> None:
         self._settings = settings
         self._folder = settings.folder
         self._store = store
@@ -283,6 +287,25 @@ def _node_id(folder: StateFolder) -> str:
     return made
 
 
+async def _open_store(settings: Settings) -> Store:
+    folder = settings.folder
+    try:
+        address = opening.choose(
+            settings.store,
+            kept=folder.kept_store,
+            default=folder.store_file,
+            password=settings.store_password,
+            password_file=settings.store_password_file,
+        )
+    except BadStoreAddress as error:
+        raise CannotRun(str(error), EXIT_USAGE) from error
+    store = await opening.open_store(address)
+    if settings.store is not None:
+        opening.keep(folder.kept_store, settings.store, settings.store_password_file)
+    _log.info("the store is %s", address)
+    return store
+
+
 def _check_listen(listen: str) -> None:
     reason = bind_failure(*parse_address(listen))
     if reason:
@@ -309,10 +332,13 @@ def _settings(arguments: list[str] | None) -> tuple[Settings, bool]:
     parser.add_argument("--listen", metavar="HOST:PORT")
     parser.add_argument("--api", metavar="HOST:PORT")
     parser.add_argument("--api-token-file", type=Path, metavar="FILE")
+    parser.add_argument("--store", metavar="ADDRESS")
+    parser.add_argument("--store-password-file", type=Path, metavar="FILE")
     parser.add_argument("--ends-when-empty", action="store_true")
     parser.add_argument("--log-to-folder", action="store_true")
     given = parser.parse_args(arguments)
-    # Neither is for those whom this node starts.
+    # None of these is for those whom this node starts.
+    store_password = os.environ.pop("UNISONO_STORE_PASSWORD", None)
     token = os.environ.pop("UNISONO_API_TOKEN", None)
     notify_socket = os.environ.pop("NOTIFY_SOCKET", None)
     listen = given.listen or DEFAULT_LISTEN
@@ -321,7 +347,9 @@ def _settings(arguments: list[str] | None) -> tuple[Settings, bool]:
             token = read_token(given.api_token_file)
         for address in filter(None, (listen, given.api)):
             parse_address(address)
-    except (BadToken, BadAddress) as error:
+        if given.store is not None:
+            parse_store(given.store)
+    except (BadToken, BadAddress, BadStoreAddress) as error:
         raise CannotRun(str(error), EXIT_USAGE) from error
     settings = Settings(
         folder=StateFolder(given.state.absolute()),
@@ -329,6 +357,9 @@ def _settings(arguments: list[str] | None) -> tuple[Settings, bool]:
         insists_on_listen=given.listen is not None,
         api=given.api,
         token=token,
+        store=given.store,
+        store_password_file=given.store_password_file,
+        store_password=store_password,
         ends_when_empty=given.ends_when_empty,
         notify_socket=notify_socket,
     )

@@ -32,6 +32,26 @@ ListenOption = Annotated[
     ),
 ]
 
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="ADDRESS",
+        envvar="UNISONO_STORE",
+        help="Where the truth is kept: sqlite:PATH, or etcd://USER@HOST:2379,HOST2:2379/PREFIX?ca=FILE. "
+        "Default: the one used last, else a file in the state folder.",
+    ),
+]
+
+StorePasswordOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--store-password-file",
+        metavar="FILE",
+        help="Holds the store's password, readable by its owner alone. Else $UNISONO_STORE_PASSWORD.",
+    ),
+]
+
 
 @app.callback(
     epilog="Examples:  unisono node --listen 0.0.0.0:80   ·   unisono node status   ·   unisono node stop"
@@ -53,17 +73,21 @@ def node(
             help="Holds the token, readable by its owner alone. Else $UNISONO_API_TOKEN, else one is made.",
         ),
     ] = None,
+    store: StoreOption = None,
+    store_password_file: StorePasswordOption = None,
     state: StateOption = None,
 ) -> None:
     """
     Run a node in the foreground. SIGTERM and Ctrl-C end it; gateway and instances run on.
     """
     if ctx.invoked_subcommand is not None:
-        given = ctx.find_object(Globals) or Globals()
-        ctx.obj = replace(given, state=state or given.state)
+        before = ctx.find_object(Globals) or Globals()
+        ctx.obj = replace(before, state=state or before.state)
         return
     arguments: list[str] = []
-    for option, value in (("--listen", listen), ("--api", api), ("--api-token-file", api_token_file)):
+    given = {"--listen": listen, "--api": api, "--api-token-file": api_token_file}
+    given |= {"--store": store, "--store-password-file": store_password_file}
+    for option, value in given.items():
         if value is not None:
             arguments += [option, str(value)]
     replace_this_process(Target.of(ctx, state=state).folder, arguments)

@@ -14,9 +14,10 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import NoReturn
 
 from unisono.cli.exits import Code, CommandFailed
@@ -52,14 +53,20 @@ def is_running(folder: StateFolder) -> bool:
     return True
 
 
-def start_in_background(folder: StateFolder, *, listen: str | None) -> None:
+def start_in_background(folder: StateFolder, options: Mapping[str, object] = MappingProxyType({})) -> None:
     """
     Start a node that ends by itself once its last application was removed; return when it is ready.
+
+    Args:
+        options: Of the node, with their values; ``None``: not given.
 
     Raises:
         CommandFailed: It did not start; the message is its own.
     """
-    arguments = ["--ends-when-empty"] + (["--listen", listen] if listen else [])
+    arguments = ["--ends-when-empty"]
+    for option, value in options.items():
+        if value is not None:
+            arguments += [option, str(value)]
     with (
         tempfile.TemporaryDirectory(prefix="unisono-") as private,
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify,
@@ -129,6 +136,14 @@ def wait_for_exit(pid: int, timeout: float) -> bool:
 def has_remains(folder: StateFolder) -> bool:
     """Whether a gateway answers with no node beside it: then a node died here and left its work running."""
     return _answers(folder.gateway_socket)
+
+
+def kept_store(folder: StateFolder) -> str | None:
+    """The store that a node of this folder was last asked to use, if ever it was."""
+    try:
+        return folder.kept_store.read_text().partition("\n")[0]
+    except FileNotFoundError:
+        return None
 
 
 def _answers(path: Path) -> bool:

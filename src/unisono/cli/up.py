@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,8 +16,8 @@ from unisono.cli import files, watching
 from unisono.cli.apply import await_settled
 from unisono.cli.exits import Code, CommandFailed
 from unisono.cli.logs import LogPrinter
-from unisono.cli.node import ListenOption
-from unisono.cli.nodestart import has_remains, is_running, start_in_background, wait_for_exit
+from unisono.cli.node import ListenOption, StoreOption, StorePasswordOption
+from unisono.cli.nodestart import has_remains, is_running, kept_store, start_in_background, wait_for_exit
 from unisono.cli.options import (
     EnvFileOption,
     FileOption,
@@ -43,6 +44,8 @@ def up(
     detach: DetachOption = False,
     wait_timeout: WaitOption = 60.0,
     listen: ListenOption = None,
+    store: StoreOption = None,
+    store_password_file: StorePasswordOption = None,
     file: FileOption = None,
     project: ProjectOption = None,
     profile: ProfileOption = None,
@@ -59,7 +62,8 @@ def up(
     loaded = files.load(target)
     name = loaded.application.name
     client = target.client()
-    started_node = _ensure_node(target, listen)
+    options = {"--listen": listen, "--store": store, "--store-password-file": store_password_file}
+    started_node = _ensure_node(target, options)
     before = watching.rollouts(watching.look(client, name))
     try:
         client.apply(name, files.body(loaded.application))
@@ -87,7 +91,7 @@ def down(
     target = Target.of(ctx, file=file, project=project, state=state)
     if not is_running(target.folder) and has_remains(target.folder):
         say("the node is gone, but its work still runs; starting a node to end it")
-        start_in_background(target.folder, listen=None)
+        start_in_background(target.folder)
     client = target.client()
     take_down(client, target.application(client))
 
@@ -125,18 +129,25 @@ def _dismiss(client: NodeClient) -> None:
     wait_for_exit(pid, NODE_EXIT_TIMEOUT)
 
 
-def _ensure_node(target: Target, listen: str | None) -> bool:
+def _ensure_node(target: Target, options: Mapping[str, object]) -> bool:
     """Start a node if none answers; whether one was started."""
     try:
         node = target.client().node()
     except NotRunning:
-        start_in_background(target.folder, listen=listen)
+        start_in_background(target.folder, options)
         return True
+    listen, store = options["--listen"], options["--store"]
     if listen is not None and listen != node["listen"]:
         raise CommandFailed(
             f"the node that runs answers at {node['listen']}, not at {listen}",
             code=Code.REFUSED,
             hint="leave out --listen, or give another node a folder of its own with --state",
+        )
+    if store is not None and store != kept_store(target.folder):
+        raise CommandFailed(
+            f"the node that runs keeps its truth elsewhere, not in {store}",
+            code=Code.REFUSED,
+            hint="leave out --store, or give another node a folder of its own with --state",
         )
     return False
 

@@ -74,6 +74,11 @@ class StateFolder:
         return self.path / "store.db"
 
     @property
+    def kept_store(self) -> Path:
+        """The address of the store that was last asked for, if ever one was."""
+        return self.path / "store"
+
+    @property
     def gateway_table(self) -> Path:
         """The table that the gateway follows, kept by the gateway."""
         return self.path / "gateway.json"
