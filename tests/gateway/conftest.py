@@ -10,16 +10,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from ssl import SSLContext
+from typing import Any, Literal
 
 import pytest
 import pytest_asyncio
 
 from tests.gateway.backend import Backend as Scripted
 from tests.gateway.backend import Script
+from tests.gateway.http2 import Http2Client
 from tests.ports import free_port
 from unisono.gateway.link import GatewayLink
-from unisono.gateway.table import Backend, Listener, Rule, Table, Target
+from unisono.gateway.table import Backend, Listener, Rule, Table, Target, Tls
 
 SERVICE = "shop/web"
 
@@ -90,6 +92,8 @@ class Stage:
         self.port = free_port()
         self.backend = Backend(wait_ms=2000, timeout_ms=10_000)
         self.rules: tuple[Rule, ...] = (Rule(service=SERVICE),)
+        self.mode: Literal["http", "tcp"] = "http"
+        self.tls: Tls | None = None
         self._stack = stack
 
     async def serve(self, *scripts: Script) -> list[Scripted]:
@@ -105,7 +109,7 @@ class Stage:
         """Change the service and have the gateway follow."""
         self.backend = replace(self.backend, **changes)
         self.running.version += 1
-        listener = Listener(address=f"127.0.0.1:{self.port}", rules=self.rules)
+        listener = Listener(address=f"127.0.0.1:{self.port}", rules=self.rules, mode=self.mode, tls=self.tls)
         await self.link.put_table(
             Table(version=self.running.version, listeners=(listener,), services={SERVICE: self.backend})
         )
@@ -115,6 +119,12 @@ class Stage:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 20)
         self._stack.callback(writer.transport.abort)
         return Client(reader, writer)
+
+    async def connect_http2(self, ssl: SSLContext | None = None, name: str | None = None) -> Http2Client:
+        """A connection to the gateway on which HTTP/2 is spoken."""
+        client = await Http2Client.open(self.port, ssl, name)
+        self._stack.push_async_callback(client.close)
+        return client
 
     async def ask(self, request: bytes) -> Answer:
         """One request on a connection of its own, and its answer."""

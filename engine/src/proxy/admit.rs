@@ -29,13 +29,18 @@ pub struct Admitted {
 /// # Errors
 /// What the client is told instead of an instance's answer.
 pub fn admit(client: &ClientState, parts: &Parts, framing: Framing) -> Result<Admitted, Problem> {
-    if let Some(fault) = client.begin(framing) {
+    if let Some(fault) = client.head_fault(framing) {
         return Err(Problem::of(Reason::BadRequest, format!("The request is ambiguous: {fault}.")));
     }
     if parts.method == Method::CONNECT {
         return Err(Problem::of(Reason::NoMethod, "CONNECT asks for a tunnel; the gateway makes none."));
     }
     let host = host_of(client, parts)?;
+    if !client.takes_host(without_port(host.to_str().unwrap_or_default())) {
+        let detail = "The request is for a host whose certificate is not the one of this connection; another \
+                      connection would be right.";
+        return Err(Problem::of(Reason::Misdirected, detail));
+    }
     let backend = route(client, &host, parts.uri.path())?;
     if let Framing::Length(length) = framing
         && length > BODY_MAX
@@ -56,6 +61,16 @@ fn host_of(client: &ClientState, parts: &Parts) -> Result<HeaderValue, Problem> 
     }
     if first.is_none() && parts.version == Version::HTTP_11 {
         return bad("The request has no Host; HTTP/1.1 asks for exactly one.");
+    }
+    if parts.version == Version::HTTP_2 {
+        let authority = parts.uri.authority().map(http::uri::Authority::as_str);
+        match (authority, first) {
+            (None, None) => return bad("The request has neither :authority nor Host; one would be right."),
+            (Some(authority), Some(host)) if !authority.as_bytes().eq_ignore_ascii_case(host.as_bytes()) => {
+                return bad("The request's :authority and Host are not the same.");
+            }
+            _ => {}
+        }
     }
     let is_host = |value: &&HeaderValue| {
         value.as_bytes().iter().all(|byte| byte.is_ascii_graphic() && !b"/\\@,?#\"<>".contains(byte))

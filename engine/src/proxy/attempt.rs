@@ -190,7 +190,7 @@ pub async fn pass_on(
     } else {
         Source::Streamed(Bytes::new(), body.begun())
     };
-    Ok(Response::from_parts(parts, AnswerBody::new(source, Rc::clone(client))))
+    Ok(Response::from_parts(parts, AnswerBody::new(source)))
 }
 
 /// Lets an answer go that the client is not to see. If all of it is here, its connection is kept.
@@ -224,5 +224,5 @@ async fn switch(
     parts.headers.insert(header::UPGRADE, protocol);
     let (io, early) = upstream.into_tunnel().await;
     client.tunnel(Tunnel::new(io, early, place));
-    Ok(Response::from_parts(parts, AnswerBody::new(Source::Ended, Rc::clone(client))))
+    Ok(Response::from_parts(parts, AnswerBody::new(Source::Ended)))
 }

@@ -10,8 +10,9 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::connection::ClientState;
+use super::connection::{ClientState, Exchange};
 use super::interim::Relay;
+use super::pace::Pace;
 use super::target::Place;
 use super::upstream::Upstream;
 use crate::dispatch::Failure;
@@ -26,6 +27,8 @@ pub enum BodyError {
     Broken(hyper::Error),
     /// It is longer than the gateway lets through.
     TooLarge,
+    /// The client sends it too slowly; see [`super::pace`].
+    TooSlow,
 }
 
 impl std::fmt::Display for BodyError {
@@ -33,6 +36,7 @@ impl std::fmt::Display for BodyError {
         match self {
             Self::Broken(error) => write!(f, "the body broke off: {error}"),
             Self::TooLarge => f.write_str("the body is larger than the gateway lets through"),
+            Self::TooSlow => f.write_str("the body comes too slowly; 256 bytes a second would be right"),
         }
     }
 }
@@ -41,7 +45,7 @@ impl std::error::Error for BodyError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Broken(error) => Some(error),
-            Self::TooLarge => None,
+            Self::TooLarge | Self::TooSlow => None,
         }
     }
 }
@@ -55,6 +59,7 @@ pub struct StreamedBody {
     /// Bytes that may still come.
     allowance: u64,
     client: Rc<ClientState>,
+    pace: Pace,
     /// Holds the body back until the instance asks for it.
     gate: Option<(Relay, Pin<Box<tokio::time::Sleep>>)>,
 }
@@ -72,7 +77,7 @@ pub enum SendBody {
 impl SendBody {
     /// A body that is passed on as it comes, at most `allowance` bytes of it.
     pub fn streamed(incoming: Incoming, allowance: u64, client: Rc<ClientState>) -> Self {
-        Self::Streamed(Box::new(StreamedBody { incoming, allowance, client, gate: None }))
+        Self::Streamed(Box::new(StreamedBody { incoming, allowance, client, pace: Pace::default(), gate: None }))
     }
 
     /// Holds the body back until the instance has asked for it or kept silent for a second.
@@ -93,7 +98,9 @@ impl StreamedBody {
             }
             self.gate = None;
         }
-        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
+            return self.pace.poll_too_slow(cx).map(|()| Some(Err(BodyError::TooSlow)));
+        };
         Poll::Ready(match frame {
             None => {
                 self.client.body_ended();
@@ -102,6 +109,7 @@ impl StreamedBody {
             Some(Err(error)) => Some(Err(BodyError::Broken(error))),
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+                self.pace.came(length);
                 if length > self.allowance {
                     return Poll::Ready(Some(Err(BodyError::TooLarge)));
                 }
@@ -109,12 +117,6 @@ impl StreamedBody {
                 Some(Ok(frame))
             }
         })
-    }
-}
-
-impl Drop for StreamedBody {
-    fn drop(&mut self) {
-        self.client.upload_over();
     }
 }
 
@@ -277,11 +279,21 @@ impl Gathered {
 /// Reads a small request body whole.
 ///
 /// # Errors
-/// The client broke off.
+/// The client broke off, or sends too slowly.
 pub async fn read_whole(mut incoming: Incoming) -> Result<Bytes, BodyError> {
     let mut gathered = Gathered::default();
-    while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut incoming).poll_frame(cx)).await {
-        gathered.add(frame.map_err(BodyError::Broken)?);
+    let mut pace = Pace::default();
+    let mut next = |cx: &mut Context<'_>| match Pin::new(&mut incoming).poll_frame(cx) {
+        Poll::Ready(frame) => {
+            if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
+                pace.came(data.len() as u64);
+            }
+            Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)))
+        }
+        Poll::Pending => pace.poll_too_slow(cx).map(|()| Some(Err(BodyError::TooSlow))),
+    };
+    while let Some(frame) = std::future::poll_fn(&mut next).await {
+        gathered.add(frame?);
     }
     Ok(gathered.bytes())
 }
@@ -299,19 +311,18 @@ pub enum Source {
 /// An answer's body towards a client. Dropping it, at its end or when the client is gone, ends the request.
 pub struct AnswerBody {
     source: Source,
-    client: Rc<ClientState>,
+    exchange: Option<Exchange>,
 }
 
 impl AnswerBody {
-    /// A body; `client` is told when it is over.
-    pub fn new(source: Source, client: Rc<ClientState>) -> Self {
-        Self { source, client }
+    /// A body.
+    pub fn new(source: Source) -> Self {
+        Self { source, exchange: None }
     }
-}
 
-impl Drop for AnswerBody {
-    fn drop(&mut self) {
-        self.client.answered();
+    /// The exchange is over when the body is.
+    pub fn ends_with(&mut self, exchange: Exchange) {
+        self.exchange = Some(exchange);
     }
 }
 

@@ -1,9 +1,9 @@
-//! One client connection from its acceptance to its end: HTTP by hyper, with the limits on time that hyper
-//! does not know, and a tunnel when both sides have agreed to leave HTTP.
+//! One client connection from its acceptance to its end: which version of HTTP the client speaks, what is known
+//! of it while it does, and the limits on time. [`http1`](super::http1) and [`http2`](super::http2) speak.
 
 use std::cell::{Cell, RefCell};
-use std::convert::Infallible;
 use std::future::poll_fn;
+use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -11,42 +11,35 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{HeaderValue, Request};
-use hyper::body::Incoming;
-use hyper::server::conn::http1::{Builder, Parts};
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::io::AsyncReadExt;
+use http::HeaderValue;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 use super::connections::Seat;
-use super::forward;
-use super::head::{Framing, HEAD_MAX};
+use super::frames::PREFACE;
+use super::head::Framing;
 use super::headers;
-use super::listen::Listening;
+use super::listen::{Face, Listening};
+use super::shared::lock;
+use super::tls::Certificates;
 use super::tunnel::Tunnel;
-use super::wire::{Wire, WireIo};
+use super::wire::{Stream, Wire, WireIo};
+use super::{http1, http2, tcp};
+use crate::control::table::Mode;
 
 /// From the first byte of a head to its last.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// A kept-alive connection without a request; a body of which nothing comes; an answer nothing of which is
-/// taken.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
-/// Said before a connection is closed whose time is up; only a client in the middle of a request hears it.
-const TIMED_OUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+/// A kept-alive connection without a request; an answer nothing of which is taken.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// A connection without a request gives its buffers back after this.
+pub const IDLE_BUFFERED: Duration = Duration::from_secs(5);
+/// What is read at once of a connection on which nothing has been said yet: most heads fit.
+const FIRST_READ: usize = 2048;
 /// How long, and how much, is read of a client that still sends when its answer is complete: closing at once
 /// would make the kernel throw the answer away.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES_MAX: usize = 1024 * 1024;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// Between requests, or in the middle of a head.
-    Reading,
-    /// A request is being answered.
-    Answering,
-}
 
 /// What is known of a client connection while it lasts.
 pub struct ClientState {
@@ -60,15 +53,22 @@ pub struct ClientState {
     pub forwarded_for: HeaderValue,
     /// The Host it named last, with the Forwarded made of it: most clients name one.
     forwarded: RefCell<Option<(HeaderValue, HeaderValue)>>,
-    phase: Cell<Phase>,
+    /// Requests that are being answered.
+    open: Cell<usize>,
+    /// When the last answer was over, or the connection began.
     since: Cell<Instant>,
-    /// A request body has not come to its end.
-    uploading: Cell<bool>,
     tunnel: RefCell<Option<Tunnel>>,
+    /// Where TLS is spoken.
+    certificates: Option<Arc<Certificates>>,
 }
 
 impl ClientState {
-    fn new(wire: Rc<Wire>, listening: Arc<Listening>, peer: SocketAddr) -> Rc<Self> {
+    fn new(
+        wire: Rc<Wire>,
+        listening: Arc<Listening>,
+        peer: SocketAddr,
+        certificates: Option<Arc<Certificates>>,
+    ) -> Rc<Self> {
         let peer = peer.ip().to_canonical();
         Rc::new(Self {
             wire,
@@ -76,18 +76,39 @@ impl ClientState {
             peer,
             forwarded_for: HeaderValue::try_from(peer.to_string()).unwrap_or(HeaderValue::from_static("unknown")),
             forwarded: RefCell::new(None),
-            phase: Cell::new(Phase::Reading),
+            open: Cell::new(0),
             since: Cell::new(Instant::now()),
-            uploading: Cell::new(false),
             tunnel: RefCell::new(None),
+            certificates,
         })
     }
 
+    /// Counts a request in until the exchange is dropped.
+    pub fn exchange(self: &Rc<Self>) -> Exchange {
+        self.open.set(self.open.get() + 1);
+        Exchange(Rc::clone(self))
+    }
+
+    /// Whether a request is being answered.
+    pub fn is_answering(&self) -> bool {
+        self.open.get() > 0
+    }
+
     /// A request's head was parsed; says what is wrong with the bytes it was made of.
-    pub fn begin(&self, framing: Framing) -> Option<&'static str> {
-        self.phase.set(Phase::Answering);
-        self.uploading.set(framing != Framing::Length(0));
-        self.wire.tap().and_then(|tap| tap.borrow_mut().take_head(framing))
+    pub fn head_fault(&self, framing: Framing) -> Option<&'static str> {
+        self.wire.heads(|tap| tap.take_head(framing)).flatten()
+    }
+
+    /// "http" or "https".
+    pub fn scheme(&self) -> &'static str {
+        if self.certificates.is_some() { "https" } else { "http" }
+    }
+
+    /// Whether a request for a host belongs on this connection; see [`Certificates::belongs`].
+    pub fn takes_host(&self, host: &str) -> bool {
+        let Some(certificates) = &self.certificates else { return true };
+        let name = self.wire.tls(|tls| tls.server_name().map(str::to_owned)).flatten();
+        certificates.belongs(name.as_deref(), host)
     }
 
     /// The Forwarded header for a host that the client names.
@@ -96,115 +117,156 @@ impl ClientState {
         match &*last {
             Some((known, forwarded)) if known == host => forwarded.clone(),
             _ => {
-                let forwarded = headers::forwarded(self.peer, host);
+                let forwarded = headers::forwarded(self.peer, host, self.scheme());
                 *last = Some((host.clone(), forwarded.clone()));
                 forwarded
             }
         }
     }
 
-    /// The request's body is not waited for any more.
-    pub fn upload_over(&self) {
-        self.uploading.set(false);
-    }
-
     /// The request's body came to its end.
     pub fn body_ended(&self) {
-        self.upload_over();
-        if let Some(tap) = self.wire.tap() {
-            tap.borrow_mut().body_ended();
-        }
-    }
-
-    /// The answer is over.
-    pub fn answered(&self) {
-        self.phase.set(Phase::Reading);
-        self.since.set(Instant::now());
+        self.wire.heads(super::head::HeadTap::body_ended);
     }
 
     /// Leaves HTTP once the answer of 101 is out.
     pub fn tunnel(&self, tunnel: Tunnel) {
         *self.tunnel.borrow_mut() = Some(tunnel);
-        if let Some(tap) = self.wire.tap() {
-            tap.borrow_mut().give_up();
-        }
+        self.wire.untap();
+    }
+
+    /// Where to, if HTTP was left.
+    pub fn take_tunnel(&self) -> Option<Tunnel> {
+        self.tunnel.borrow_mut().take()
     }
 
     /// When the connection has had its time if nothing happens until then; `None`: it is not waiting for the
     /// client.
     fn deadline(&self) -> Option<Instant> {
-        let waited = match self.phase.get() {
-            Phase::Reading => {
-                Some(self.head_began().map_or_else(|| self.since.get() + IDLE_TIMEOUT, |began| began + HEAD_TIMEOUT))
-            }
-            Phase::Answering => self.uploading.get().then(|| self.wire.last_read() + IDLE_TIMEOUT),
-        };
+        let waited = (!self.is_answering())
+            .then(|| self.head_began().map_or_else(|| self.since.get() + IDLE_TIMEOUT, |began| began + HEAD_TIMEOUT));
         let stalled = self.wire.stalled_since().map(|since| since + IDLE_TIMEOUT);
         waited.into_iter().chain(stalled).min()
     }
 
     fn head_began(&self) -> Option<Instant> {
-        self.wire.tap().and_then(|tap| tap.borrow().began())
+        self.wire.heads(|tap| tap.began()).flatten()
     }
 
     /// The deadline of a head in the middle of which the client is.
-    fn head_deadline(&self) -> Option<Instant> {
-        (self.phase.get() == Phase::Reading).then(|| self.head_began())?.map(|began| began + HEAD_TIMEOUT)
+    pub fn head_deadline(&self) -> Option<Instant> {
+        if self.is_answering() { None } else { self.head_began().map(|began| began + HEAD_TIMEOUT) }
+    }
+
+    /// Whether there has been no request, and no part of one, for a while.
+    fn is_at_rest(&self, now: Instant) -> bool {
+        !self.is_answering()
+            && self.head_began().is_none()
+            && self.wire.stalled_since().is_none()
+            && self.since.get() + IDLE_BUFFERED <= now
+    }
+}
+
+/// A request that is being answered.
+pub struct Exchange(Rc<ClientState>);
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get() - 1);
+        self.0.since.set(Instant::now());
     }
 }
 
 /// Serves a client until it or the gateway has had enough. Never fails: a broken connection just ends.
+///
+/// What a stage needs is boxed, so that a connection that waits for a request is small.
 pub async fn serve(seat: Seat, listening: Arc<Listening>, stream: TcpStream, peer: SocketAddr) {
+    let Face { mode, certificates } = lock(&listening.face).clone();
+    let stream = match &certificates {
+        None => Stream::Clear(stream),
+        Some(certificates) => match Box::pin(certificates.accept(stream)).await {
+            Ok(stream) => Stream::Tls(Box::new(stream)),
+            Err(_) => return,
+        },
+    };
     let wire = Wire::of_client(stream);
-    let client = ClientState::new(Rc::clone(&wire), listening, peer);
-    let service = service_fn(|request: Request<Incoming>| {
-        let client = Rc::clone(&client);
-        Box::pin(async move { Ok::<_, Infallible>(forward::answer(client, request).await) })
-    });
-    let mut connection = Builder::new()
-        .header_read_timeout(None)
-        .max_buf_size(HEAD_MAX)
-        .max_header_size(HEAD_MAX)
-        .serve_connection(TokioIo::new(WireIo(Rc::clone(&wire))), service);
-
-    let timer = std::pin::pin!(tokio::time::sleep(IDLE_TIMEOUT));
-    let mut guard = Guard { client: &client, timer, seat, told_to_end: false };
-    let ended = poll_fn(|cx| {
-        if guard.wants_end(cx) {
-            Pin::new(&mut connection).graceful_shutdown();
+    if mode == Mode::Tcp {
+        return Box::pin(tcp::serve(&listening, wire)).await;
+    }
+    let client = ClientState::new(wire, listening, peer, certificates);
+    while let Some(is_http2) = speaks_http2(&client, &seat).await {
+        if is_http2 {
+            return Box::pin(http2::serve(&client, &seat)).await;
         }
-        if let Poll::Ready(ended) = connection.poll_without_shutdown(cx) {
-            return Poll::Ready(Some(ended));
+        if !Box::pin(http1::serve(&client, &seat)).await {
+            return;
         }
-        if guard.is_time_up(cx) { Poll::Ready(None) } else { Poll::Pending }
-    })
-    .await;
-    match ended {
-        Some(Err(_)) if client.phase.get() == Phase::Answering => client.wire.abort(),
-        Some(_) => {
-            let Parts { io, read_buf, .. } = connection.into_parts();
-            let tunnel = client.tunnel.borrow_mut().take();
-            match tunnel {
-                Some(tunnel) => tunnel.run(io.into_inner(), read_buf).await,
-                None => linger(io.into_inner()).await,
-            }
-        }
-        None if client.head_deadline().is_some() => client.wire.send_interim(TIMED_OUT),
-        None => {}
     }
 }
 
+/// Waits for the client's first words; `None`: it has none to say.
+async fn speaks_http2(client: &ClientState, seat: &Seat) -> Option<bool> {
+    let mut timer = std::pin::pin!(tokio::time::sleep_until(client.since.get() + IDLE_TIMEOUT));
+    let mut io = WireIo(Rc::clone(&client.wire));
+    let mut got: Vec<u8> = Vec::new();
+    let told = poll_fn(|cx| {
+        loop {
+            if seat.is_going(cx) || timer.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            let mut space = [MaybeUninit::uninit(); FIRST_READ];
+            let mut buffer = ReadBuf::uninit(&mut space);
+            match Pin::new(&mut io).poll_read(cx, &mut buffer) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(_)) => return Poll::Ready(None),
+                Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
+                    return Poll::Ready((!got.is_empty()).then_some(false));
+                }
+                Poll::Ready(Ok(())) => {
+                    if got.is_empty() {
+                        timer.as_mut().reset(Instant::now() + HEAD_TIMEOUT);
+                    }
+                    got.extend_from_slice(buffer.filled());
+                    let is_http2 = got.starts_with(PREFACE);
+                    if is_http2 || !PREFACE.starts_with(&got) {
+                        return Poll::Ready(Some(is_http2));
+                    }
+                }
+            }
+        }
+    })
+    .await;
+    client.wire.unread(got.into());
+    told
+}
+
 /// What ends a connection from outside.
-struct Guard<'a> {
+pub struct Guard<'a> {
     client: &'a ClientState,
     timer: Pin<&'a mut Sleep>,
-    seat: Seat,
+    seat: &'a Seat,
     told_to_end: bool,
 }
 
-impl Guard<'_> {
+/// What a look at the clock has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// Nothing.
+    GoesOn,
+    /// There has been no request for a while.
+    AtRest,
+    /// The connection has had its time.
+    TimeUp,
+}
+
+impl<'a> Guard<'a> {
+    /// Watches over a connection, with a timer that may be set to anything.
+    pub fn new(client: &'a ClientState, timer: Pin<&'a mut Sleep>, seat: &'a Seat) -> Self {
+        Self { client, timer, seat, told_to_end: false }
+    }
+
     /// True once, when the gateway is going: the connection is to end with its current answer.
-    fn wants_end(&mut self, cx: &Context<'_>) -> bool {
+    pub fn wants_end(&mut self, cx: &Context<'_>) -> bool {
         if self.told_to_end {
             return false;
         }
@@ -213,7 +275,7 @@ impl Guard<'_> {
     }
 
     /// The timer is only brought forward here and otherwise set when it fires, so that a request costs none.
-    fn is_time_up(&mut self, cx: &mut Context<'_>) -> bool {
+    pub fn look(&mut self, cx: &mut Context<'_>) -> Clock {
         if let Some(deadline) = self.client.head_deadline()
             && deadline < self.timer.deadline()
         {
@@ -223,19 +285,24 @@ impl Guard<'_> {
             let now = Instant::now();
             let deadline = self.client.deadline().unwrap_or(now + IDLE_TIMEOUT);
             if deadline <= now {
-                return true;
+                return Clock::TimeUp;
             }
-            self.timer.as_mut().reset(deadline);
+            if self.client.is_at_rest(now) && !self.told_to_end {
+                self.timer.as_mut().reset(deadline);
+                return Clock::AtRest;
+            }
+            self.timer.as_mut().reset(deadline.min(now + IDLE_BUFFERED));
         }
-        false
+        Clock::GoesOn
     }
 }
 
 /// Reads what the client still sends, so that what was sent to it arrives.
-async fn linger(mut io: WireIo) {
-    io.0.shutdown_write();
+pub async fn linger(mut io: WireIo) {
     let reading = async {
-        let mut buffer = [0u8; 4096];
+        // Whether the client hears of the end shows in what it does.
+        let _ = io.shutdown().await;
+        let mut buffer = [0u8; 1024];
         let mut total = 0;
         while total < LINGER_BYTES_MAX {
             match io.read(&mut buffer).await {

@@ -23,20 +23,25 @@ use super::problem::{Problem, Reason};
 /// Answers a request; never fails, since every failure is an answer.
 pub async fn answer(client: Rc<ClientState>, request: Request<Incoming>) -> Response<AnswerBody> {
     let (parts, incoming) = request.into_parts();
+    let exchange = client.exchange();
     match respond(&client, parts, incoming).await {
         Ok(mut response) => {
             if client.listening.ends_connections() {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
+            response.body_mut().ends_with(exchange);
             response
         }
         Err(problem) => {
-            let ends = problem.reason == Reason::BadRequest || client.listening.ends_connections();
+            let ends = matches!(problem.reason, Reason::BadRequest | Reason::BodyTooSlow)
+                || client.listening.ends_connections();
             let (mut parts, text) = problem.response().into_parts();
             if ends {
                 parts.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            Response::from_parts(parts, AnswerBody::new(Source::Whole(text.into()), client))
+            let mut body = AnswerBody::new(Source::Whole(text.into()));
+            body.ends_with(exchange);
+            Response::from_parts(parts, body)
         }
     }
 }

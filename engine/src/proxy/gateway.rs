@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::backend::Backend;
 use super::connections::Connections;
 use super::exits;
-use super::listen::{self, Listening};
+use super::listen::{self, Face, Listening};
 use super::pools;
 use super::route::{Route, Routes};
 use super::shared::lock;
@@ -105,20 +105,21 @@ impl Gateway {
     /// # Errors
     /// The listeners that cannot be bound; the table in force is the old one then.
     pub fn follow(self: &Arc<Self>, table: Table) -> Result<(), Vec<Unbound>> {
-        let unbound = self.bind(&table);
+        let (faces, faults) = self.faces(&table);
+        let unbound = if faults.is_empty() { self.bind(&table) } else { faults };
         if !unbound.is_empty() {
             return Err(unbound);
         }
-        self.apply(table);
+        self.apply(table, &faces);
         Ok(())
     }
 
     /// Follows a table as far as its listeners can be bound; gives those that cannot. For the start, when the
     /// last gateway's sockets may not be gone yet.
     pub fn follow_what_binds(self: &Arc<Self>, table: Table) -> Vec<Unbound> {
-        let wanted = table.listeners.iter().map(|listener| listener.address);
-        let unbound: Vec<_> = wanted.filter_map(|address| self.bind_one(address).err()).collect();
-        self.apply(table);
+        let (faces, mut unbound) = self.faces(&table);
+        unbound.extend(faces.keys().filter_map(|address| self.bind_one(*address).err()));
+        self.apply(table, &faces);
         unbound
     }
 
@@ -129,9 +130,10 @@ impl Gateway {
         if !wanted || lock(&self.listeners).contains_key(&address) {
             return true;
         }
-        let bound = self.bind_one(address).is_ok();
+        let (faces, _) = self.faces(&table);
+        let bound = faces.contains_key(&address) && self.bind_one(address).is_ok();
         if bound {
-            self.route(&table);
+            self.route(&table, &faces);
         }
         bound
     }
@@ -274,7 +276,8 @@ impl Gateway {
                     eprintln!("gateway: cannot listen at {address} again: {reason}");
                 }
             }
-            self.route(&self.table());
+            let table = self.table();
+            self.route(&table, &self.faces(&table).0);
         }
         unbound
     }
@@ -309,7 +312,7 @@ impl Gateway {
         Ok(())
     }
 
-    fn apply(self: &Arc<Self>, table: Table) {
+    fn apply(self: &Arc<Self>, table: Table, faces: &BTreeMap<SocketAddr, Face>) {
         self.forget_what_is_gone(&table);
         for (name, wanted) in &table.services {
             let known = lock(&self.backends).get(name).cloned();
@@ -323,7 +326,7 @@ impl Gateway {
                 self.watch(name, target);
             }
         }
-        self.route(&table);
+        self.route(&table, faces);
         *lock(&self.table) = Arc::new(table);
     }
 
@@ -366,8 +369,22 @@ impl Gateway {
         }
     }
 
-    /// Gives every bound listener its rules.
-    fn route(&self, table: &Table) {
+    /// How clients are to be met at a table's listeners, and where that cannot be.
+    fn faces(&self, table: &Table) -> (BTreeMap<SocketAddr, Face>, Vec<Unbound>) {
+        let listeners = lock(&self.listeners);
+        let (mut faces, mut faults) = (BTreeMap::new(), Vec::new());
+        for wanted in &table.listeners {
+            let known = listeners.get(&wanted.address).map(|listening| lock(&listening.face).clone());
+            match Face::try_new(wanted, known.as_ref()) {
+                Ok(face) => drop(faces.insert(wanted.address, face)),
+                Err(fault) => faults.push(Unbound { address: wanted.address, reason: io::Error::other(fault) }),
+            }
+        }
+        (faces, faults)
+    }
+
+    /// Gives every bound listener its rules and its face.
+    fn route(&self, table: &Table, faces: &BTreeMap<SocketAddr, Face>) {
         let (listeners, backends) = (lock(&self.listeners), lock(&self.backends));
         for wanted in &table.listeners {
             let Some(listening) = listeners.get(&wanted.address) else { continue };
@@ -376,6 +393,9 @@ impl Gateway {
                 Some(Route::new(rule.host.as_deref(), &rule.path, Arc::clone(backend)))
             });
             *lock(&listening.routes) = Arc::new(Routes::new(rules.collect()));
+            if let Some(face) = faces.get(&wanted.address) {
+                *lock(&listening.face) = face.clone();
+            }
         }
     }
 }

@@ -56,6 +56,16 @@ fn is_protected(name: &HeaderName) -> bool {
         || name.as_str().starts_with("x-forwarded-")
 }
 
+/// Makes one Cookie of several: HTTP/2 may cut it up, HTTP/1 may not (RFC 9113 section 8.2.3).
+pub fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() > 1
+        && let Ok(whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
+    {
+        headers.insert(header::COOKIE, whole);
+    }
+}
+
 /// Whether the client takes trailers.
 pub fn takes_trailers(headers: &HeaderMap) -> bool {
     headers.get_all(header::TE).iter().any(|value| {
@@ -73,13 +83,15 @@ pub struct Identity<'a> {
     pub forwarded: HeaderValue,
     /// The port it reached.
     pub port: u16,
+    /// "http" or "https".
+    pub scheme: &'static str,
 }
 
 /// Writes the identity over whatever a client claims, and adds Via.
 pub fn set_identity(headers: &mut HeaderMap, identity: Identity<'_>) {
     drop_look_alikes(headers);
     headers.insert(&X_FORWARDED_FOR, identity.client.clone());
-    headers.insert(&X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    headers.insert(&X_FORWARDED_PROTO, HeaderValue::from_static(identity.scheme));
     headers.insert(&X_FORWARDED_HOST, identity.host.clone());
     headers.insert(&X_FORWARDED_PORT, HeaderValue::from(identity.port));
     headers.insert(header::FORWARDED, identity.forwarded);
@@ -87,7 +99,7 @@ pub fn set_identity(headers: &mut HeaderMap, identity: Identity<'_>) {
 }
 
 /// The Forwarded header (RFC 7239) for a client and the host it named; quoted where the grammar asks for it.
-pub fn forwarded(client: std::net::IpAddr, host: &HeaderValue) -> HeaderValue {
+pub fn forwarded(client: std::net::IpAddr, host: &HeaderValue, scheme: &str) -> HeaderValue {
     let client = match client {
         std::net::IpAddr::V4(address) => address.to_string(),
         std::net::IpAddr::V6(address) => format!("\"[{address}]\""),
@@ -95,12 +107,12 @@ pub fn forwarded(client: std::net::IpAddr, host: &HeaderValue) -> HeaderValue {
     let host = host.to_str().unwrap_or_default();
     let plain = !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
     let text = if plain {
-        format!("for={client};host={host};proto=http")
+        format!("for={client};host={host};proto={scheme}")
     } else {
         let host = host.replace('\\', "\\\\").replace('"', "\\\"");
-        format!("for={client};host=\"{host}\";proto=http")
+        format!("for={client};host=\"{host}\";proto={scheme}")
     };
-    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("for=unknown;proto=http"))
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("for=unknown"))
 }
 
 /// Cuts out names that a CGI-like server could not tell from a header that the gateway vouches for, such as
@@ -164,18 +176,30 @@ mod tests {
         let mut headers =
             map(&[("x-forwarded-for", "6.6.6.6"), ("x_forwarded_for", "6.6.6.6"), ("forwarded", "for=6")]);
         let (client, host) = (HeaderValue::from_static("1.2.3.4"), HeaderValue::from_static("shop"));
-        let made = forwarded("1.2.3.4".parse().unwrap(), &host);
+        let made = forwarded("1.2.3.4".parse().unwrap(), &host, "http");
 
-        set_identity(&mut headers, Identity { client: &client, host: &host, forwarded: made, port: 80 });
+        set_identity(
+            &mut headers,
+            Identity { client: &client, host: &host, forwarded: made, port: 80, scheme: "https" },
+        );
 
         assert!(!headers.values().any(|value| value.to_str().unwrap().contains('6')));
         assert_eq!(headers["forwarded"], "for=1.2.3.4;host=shop;proto=http");
     }
 
     #[test]
-    fn forwarded_quotes_what_is_no_token() {
-        let made = forwarded("::1".parse().unwrap(), &HeaderValue::from_static("shop:8080"));
+    fn a_cookie_in_pieces_is_put_together() {
+        let mut headers = map(&[("cookie", "a=1"), ("x", "y"), ("cookie", "b=2; c=3")]);
 
-        assert_eq!(made, "for=\"[::1]\";host=\"shop:8080\";proto=http");
+        join_cookies(&mut headers);
+
+        assert_eq!(headers.get_all("cookie").iter().collect::<Vec<_>>(), ["a=1; b=2; c=3"]);
+    }
+
+    #[test]
+    fn forwarded_quotes_what_is_no_token() {
+        let made = forwarded("::1".parse().unwrap(), &HeaderValue::from_static("shop:8080"), "https");
+
+        assert_eq!(made, "for=\"[::1]\";host=\"shop:8080\";proto=https");
     }
 }

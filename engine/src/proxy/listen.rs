@@ -16,11 +16,38 @@ use tokio::task::AbortHandle;
 use super::gateway::Gateway;
 use super::route::Routes;
 use super::shared::lock;
+use super::tls::Certificates;
+use crate::control::table;
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 4096;
 /// Pause after a failed accept, which is most often for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How clients are met at an address.
+#[derive(Clone, Default)]
+pub struct Face {
+    /// What is spoken there.
+    pub mode: table::Mode,
+    /// `None`: clear text.
+    pub certificates: Option<Arc<Certificates>>,
+}
+
+impl Face {
+    /// As the table says; certificates that are known already are not read again.
+    ///
+    /// # Errors
+    /// What is wrong with a certificate's files.
+    pub fn try_new(wanted: &table::Listener, known: Option<&Self>) -> Result<Self, String> {
+        let known = known.filter(|known| known.mode == wanted.mode).and_then(|known| known.certificates.as_ref());
+        let certificates = match (&wanted.tls, known) {
+            (None, _) => None,
+            (Some(tls), Some(known)) if known.wanted == *tls => Some(Arc::clone(known)),
+            (Some(tls), _) => Some(Certificates::read(tls, wanted.mode == table::Mode::Http)?),
+        };
+        Ok(Self { mode: wanted.mode, certificates })
+    }
+}
 
 /// A bound address.
 pub struct Listening {
@@ -28,6 +55,8 @@ pub struct Listening {
     pub address: SocketAddr,
     /// Where its requests go; replaced whole.
     pub routes: Mutex<Arc<Routes>>,
+    /// How clients are met that come from now on.
+    pub face: Mutex<Face>,
     /// The table does not name the address any more: its connections end with their next answer.
     pub closed: AtomicBool,
     /// A successor accepts here now: connections end with their next answer.
@@ -47,6 +76,7 @@ impl Listening {
         let listening = Arc::new(Self {
             address,
             routes: Mutex::default(),
+            face: Mutex::default(),
             closed: AtomicBool::new(false),
             left: AtomicBool::new(false),
             socket,

@@ -12,7 +12,7 @@ use http::{Method, Version};
 use hyper::body::Incoming;
 
 use super::admit::BODY_MAX;
-use super::body::{SMALL_MAX, SendBody, read_whole};
+use super::body::{BodyError, SMALL_MAX, SendBody, read_whole};
 use super::connection::ClientState;
 use super::deadline::Deadline;
 use super::head::Framing;
@@ -67,7 +67,10 @@ impl Outbound {
         let Parts { method, uri, mut headers, version, .. } = parts;
         let is_11 = version == Version::HTTP_11;
         let protocol = headers.get(header::UPGRADE).cloned();
-        let takes_trailers = is_11 && headers::takes_trailers(&headers);
+        let takes_trailers = version >= Version::HTTP_11 && headers::takes_trailers(&headers);
+        if version == Version::HTTP_2 {
+            headers::join_cookies(&mut headers);
+        }
         let nominated = headers::strip_hop_by_hop(&mut headers);
         let upgrade = is_11 && nominated.upgrade && protocol.is_some() && framing == Framing::Length(0);
         if upgrade && let Some(protocol) = protocol {
@@ -83,10 +86,12 @@ impl Outbound {
             host,
             forwarded: client.forwarded(host),
             port: client.listening.address.port(),
+            scheme: client.scheme(),
         };
         headers::set_identity(&mut headers, identity);
 
-        let expects = is_11 && headers.contains_key(header::EXPECT) && framing != Framing::Length(0);
+        let expects =
+            version >= Version::HTTP_11 && headers.contains_key(header::EXPECT) && framing != Framing::Length(0);
         if !expects {
             headers.remove(header::EXPECT);
         }
@@ -94,7 +99,9 @@ impl Outbound {
             Framing::Length(0) => Payload::Empty,
             Framing::Length(length) if length <= SMALL_MAX && !expects => {
                 let bytes = read_whole(incoming).await.map_err(|error| {
-                    Problem::of(Reason::BadRequest, format!("The request's body did not come in full: {error}"))
+                    let reason =
+                        if matches!(error, BodyError::TooSlow) { Reason::BodyTooSlow } else { Reason::BadRequest };
+                    Problem::of(reason, format!("The request's body did not come in full: {error}"))
                 })?;
                 client.body_ended();
                 Payload::Whole(bytes)

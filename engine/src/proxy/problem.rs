@@ -10,6 +10,10 @@ use super::back_pressure;
 pub enum Reason {
     /// The request is not one that may be passed on.
     BadRequest,
+    /// The host belongs on a connection with another certificate.
+    Misdirected,
+    /// The client sends its body too slowly.
+    BodyTooSlow,
     /// CONNECT, which a gateway does not do.
     NoMethod,
     /// No rule matches host and path.
@@ -36,6 +40,8 @@ impl Reason {
     const fn word(self) -> &'static str {
         match self {
             Self::BadRequest => "bad_request",
+            Self::Misdirected => "misdirected",
+            Self::BodyTooSlow => "body_too_slow",
             Self::NoMethod => "no_method",
             Self::NoRoute => "no_route",
             Self::BodyTooLarge => "body_too_large",
@@ -52,6 +58,8 @@ impl Reason {
     const fn status(self) -> StatusCode {
         match self {
             Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::NoMethod => StatusCode::NOT_IMPLEMENTED,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -64,6 +72,8 @@ impl Reason {
     const fn title(self) -> &'static str {
         match self {
             Self::BadRequest => "The request cannot be passed on",
+            Self::Misdirected => "The request is on the wrong connection",
+            Self::BodyTooSlow => "The request's body comes too slowly",
             Self::NoMethod => "The method is not supported",
             Self::NoRoute => "No service answers here",
             Self::BodyTooLarge => "The request body is too large",

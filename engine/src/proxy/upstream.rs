@@ -50,16 +50,23 @@ pub enum Failed {
     Invalid,
 }
 
+/// Makes a connection to an instance, on which nothing has been said.
+///
+/// # Errors
+/// The kernel's, or `TimedOut` after [`CONNECT_TIMEOUT`].
+pub async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
+    tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address))
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}
+
 impl Upstream {
     /// Makes a connection.
     ///
     /// # Errors
     /// The kernel's, or `TimedOut` after [`CONNECT_TIMEOUT`].
     pub async fn connect(address: SocketAddr) -> io::Result<Box<Self>> {
-        let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address))
-            .await
-            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        let wire = Wire::of_target(stream);
+        let wire = Wire::of_target(dial(address).await?);
         let (sender, connection) = Builder::new()
             .max_buf_size(HEAD_MAX)
             .max_header_size(HEAD_MAX)

@@ -1,25 +1,85 @@
 //! A TCP connection that HTTP is spoken on, shared between hyper, which reads and writes it, and the gateway,
 //! which wants to know: has a request been written, since when does the peer say or take nothing, and did a
-//! head hold what hyper mends in silence (see [`super::head`]).
+//! head hold what hyper mends in silence (see [`super::head`]). TLS, where it is spoken, lies below.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
+use bytes::{Buf, Bytes};
 use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+use tokio_rustls::server::TlsStream;
 
+use super::frames::FrameTap;
 use super::head::HeadTap;
+
+/// What carries the bytes.
+pub enum Stream {
+    /// The socket itself.
+    Clear(TcpStream),
+    /// TLS with a client.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Clear(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Clear(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Clear(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(&mut self, cx: &mut Context<'_>, bytes: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Clear(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            // The kernel has all that was written.
+            Self::Clear(_) => Poll::Ready(Ok(())),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+}
+
+/// Who looks at what comes in.
+#[derive(Default)]
+enum Tap {
+    #[default]
+    None,
+    Heads(HeadTap),
+    Frames(FrameTap),
+}
 
 /// One TCP connection and what is known of it.
 pub struct Wire {
     /// Read and written through tokio's own calls, which need it alone for that moment and spare a system call
     /// where a short read says that there is no more.
-    stream: RefCell<TcpStream>,
+    stream: RefCell<Stream>,
+    /// What was read before HTTP began, and is read first.
+    early: RefCell<Bytes>,
     written: Cell<u64>,
     last_read: Cell<Instant>,
     /// Since when the peer takes nothing although there is something to write.
@@ -28,31 +88,32 @@ pub struct Wire {
     flushed: Cell<bool>,
     /// What goes out before hyper's next byte: the rest of an interim answer.
     interim: RefCell<Vec<u8>>,
-    tap: Option<RefCell<HeadTap>>,
+    tap: RefCell<Tap>,
 }
 
 impl Wire {
-    /// The connection of a client, whose heads are looked at.
-    pub fn of_client(stream: TcpStream) -> Rc<Self> {
-        Self::new(stream, Some(RefCell::new(HeadTap::default())))
+    /// The connection of a client.
+    pub fn of_client(stream: Stream) -> Rc<Self> {
+        Self::new(stream)
     }
 
     /// A connection to an instance.
     pub fn of_target(stream: TcpStream) -> Rc<Self> {
-        Self::new(stream, None)
+        Self::new(Stream::Clear(stream))
     }
 
-    fn new(stream: TcpStream, tap: Option<RefCell<HeadTap>>) -> Rc<Self> {
+    fn new(stream: Stream) -> Rc<Self> {
         // Small answers must not wait for the peer's acknowledgement; failing to say so only costs speed.
-        let _ = stream.set_nodelay(true);
+        let _ = stream.socket().set_nodelay(true);
         Rc::new(Self {
             stream: RefCell::new(stream),
+            early: RefCell::default(),
             written: Cell::new(0),
             last_read: Cell::new(Instant::now()),
             stalled_since: Cell::new(None),
             flushed: Cell::new(true),
             interim: RefCell::new(Vec::new()),
-            tap,
+            tap: RefCell::default(),
         })
     }
 
@@ -71,15 +132,55 @@ impl Wire {
         self.stalled_since.get()
     }
 
-    /// The tap on the heads that come in; `None` for a connection to an instance.
-    pub fn tap(&self) -> Option<&RefCell<HeadTap>> {
-        self.tap.as_ref()
+    /// Looks at the heads of HTTP/1 that come in from now on.
+    pub fn tap_heads(&self) {
+        *self.tap.borrow_mut() = Tap::Heads(HeadTap::default());
+    }
+
+    /// Looks at the frames of HTTP/2 that come in from now on.
+    pub fn tap_frames(&self) {
+        *self.tap.borrow_mut() = Tap::Frames(FrameTap::default());
+    }
+
+    /// Looks at nothing any more, and keeps nothing of it.
+    pub fn untap(&self) {
+        *self.tap.borrow_mut() = Tap::None;
+    }
+
+    /// Asks the tap on heads, where there is one.
+    pub fn heads<T>(&self, ask: impl FnOnce(&mut HeadTap) -> T) -> Option<T> {
+        match &mut *self.tap.borrow_mut() {
+            Tap::Heads(tap) => Some(ask(tap)),
+            Tap::None | Tap::Frames(_) => None,
+        }
+    }
+
+    /// What the client does too much of, in HTTP/2.
+    pub fn flood(&self) -> Option<&'static str> {
+        match &*self.tap.borrow() {
+            Tap::Frames(tap) => tap.flood(),
+            Tap::None | Tap::Heads(_) => None,
+        }
+    }
+
+    /// Bytes that were read already; whoever reads gets them first.
+    pub fn unread(&self, bytes: Bytes) {
+        *self.early.borrow_mut() = bytes;
+    }
+
+    /// The host that the client asked for in TLS, and what it chose to speak.
+    pub fn tls<T>(&self, ask: impl FnOnce(&rustls::ServerConnection) -> T) -> Option<T> {
+        match &*self.stream.borrow() {
+            Stream::Tls(stream) => Some(ask(stream.get_ref().1)),
+            Stream::Clear(_) => None,
+        }
     }
 
     /// Whether the peer has neither closed the connection nor sent anything, asked of the kernel itself.
     pub fn is_quiet(&self) -> bool {
         let mut byte = [0u8; 1];
-        let peeked = rustix::net::recv(&*self.stream.borrow(), &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        let peeked =
+            rustix::net::recv(self.stream.borrow().socket(), &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
         matches!(peeked, Err(rustix::io::Errno::AGAIN))
     }
 
@@ -90,27 +191,32 @@ impl Wire {
             return;
         }
         let mut interim = self.interim.borrow_mut();
-        let sent = if interim.is_empty() { self.stream.borrow().try_write(head).unwrap_or(0) } else { 0 };
-        interim.extend_from_slice(&head[sent..]);
+        interim.extend_from_slice(head);
+        drop(interim);
+        // What does not go out now goes before hyper's next byte.
+        let _ = self.poll_interim(&mut Context::from_waker(Waker::noop()));
     }
 
-    /// Tells the peer that nothing more comes.
-    pub fn shutdown_write(&self) {
-        // A peer that is gone already cannot be told.
-        let _ = rustix::net::shutdown(&*self.stream.borrow(), rustix::net::Shutdown::Write);
+    fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self.stream.borrow_mut() {
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Clear(stream) => Poll::Ready(Ok(rustix::net::shutdown(&*stream, rustix::net::Shutdown::Write)?)),
+        }
     }
 
     /// Lets the connection end in a reset once it is dropped, so that an answer that broke off does not pass for
     /// a complete one.
     pub fn abort(&self) {
         // Without it the client sees an end where it should see a reset; most notice by the length.
-        let _ = self.stream.borrow().set_zero_linger();
+        let _ = self.stream.borrow().socket().set_zero_linger();
     }
 
     fn note_read(&self, bytes: &[u8]) {
         self.last_read.set(Instant::now());
-        if let Some(tap) = &self.tap {
-            tap.borrow_mut().note(bytes);
+        match &mut *self.tap.borrow_mut() {
+            Tap::None => {}
+            Tap::Heads(tap) => tap.note(bytes),
+            Tap::Frames(tap) => tap.note(bytes, self.last_read.get()),
         }
     }
 
@@ -130,10 +236,28 @@ impl Wire {
     fn poll_interim(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut interim = self.interim.borrow_mut();
         while !interim.is_empty() {
-            let count = ready!(self.note_write(Pin::new(&mut *self.stream.borrow_mut()).poll_write(cx, &interim)))?;
+            let count = ready!(self.note_write(self.stream.borrow_mut().poll_write(cx, &interim)))?;
             interim.drain(..count);
         }
+        self.poll_flush(cx)
+    }
+
+    fn poll_before_write(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.interim.borrow().is_empty() {
+            ready!(self.poll_interim(cx))?;
+        }
+        self.flushed.set(false);
         Poll::Ready(Ok(()))
+    }
+
+    fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = self.stream.borrow_mut().poll_flush(cx);
+        self.stalled_since.set(if flushed.is_ready() {
+            None
+        } else {
+            Some(self.stalled_since.get().unwrap_or_else(Instant::now))
+        });
+        flushed
     }
 }
 
@@ -143,7 +267,14 @@ pub struct WireIo(pub Rc<Wire>);
 impl AsyncRead for WireIo {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        ready!(Pin::new(&mut *self.0.stream.borrow_mut()).poll_read(cx, buf))?;
+        let mut early = self.0.early.borrow_mut();
+        if early.is_empty() {
+            ready!(self.0.stream.borrow_mut().poll_read(cx, buf))?;
+        } else {
+            let count = early.len().min(buf.remaining());
+            buf.put_slice(&early[..count]);
+            early.advance(count);
+        }
         self.0.note_read(&buf.filled()[before..]);
         Poll::Ready(Ok(()))
     }
@@ -151,9 +282,8 @@ impl AsyncRead for WireIo {
 
 impl AsyncWrite for WireIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        ready!(self.0.poll_interim(cx))?;
-        self.0.flushed.set(false);
-        self.0.note_write(Pin::new(&mut *self.0.stream.borrow_mut()).poll_write(cx, bytes))
+        ready!(self.0.poll_before_write(cx))?;
+        self.0.note_write(self.0.stream.borrow_mut().poll_write(cx, bytes))
     }
 
     fn poll_write_vectored(
@@ -161,9 +291,8 @@ impl AsyncWrite for WireIo {
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.0.poll_interim(cx))?;
-        self.0.flushed.set(false);
-        self.0.note_write(Pin::new(&mut *self.0.stream.borrow_mut()).poll_write_vectored(cx, bytes))
+        ready!(self.0.poll_before_write(cx))?;
+        self.0.note_write(self.0.stream.borrow_mut().poll_write_vectored(cx, bytes))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -176,8 +305,7 @@ impl AsyncWrite for WireIo {
         self.0.poll_interim(cx)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.shutdown_write();
-        Poll::Ready(Ok(()))
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_shutdown(cx)
     }
 }

@@ -1,0 +1,55 @@
+//! Raw connections to a service (`mode: tcp`): each holds a place for as long as it lasts, as a request does until
+//! its answer is over. What is said on them is the service's own affair.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::backend::Backend;
+use super::listen::Listening;
+use super::shared::lock;
+use super::target::Place;
+use super::tunnel::carry;
+use super::upstream::dial;
+use super::wire::{Wire, WireIo};
+use crate::dispatch::TargetKey;
+
+/// Serves a client until either side ends. Where no instance can be had within the service's wait, the client's
+/// connection is reset.
+pub async fn serve(listening: &Listening, client: Rc<Wire>) {
+    let routes = Arc::clone(&lock(&listening.routes));
+    let found = if listening.is_closed() { None } else { routes.find("", "/").cloned() };
+    let Some(backend) = found else { return client.abort() };
+    match connect(&backend).await {
+        Some((_place, instance)) => carry(WireIo(client), WireIo(instance)).await,
+        None => {
+            backend.failures.more();
+            client.abort();
+        }
+    }
+}
+
+/// A connection to an instance, the next one if one refuses, and the place that it holds.
+async fn connect(backend: &Arc<Backend>) -> Option<(Place, Rc<Wire>)> {
+    let (ticket, policy) = backend.arrive();
+    let mut avoid: Vec<TargetKey> = Vec::new();
+    let ends = Instant::now() + policy.wait;
+    loop {
+        let patience = ends.saturating_duration_since(Instant::now());
+        let place = backend.seek(ticket, &avoid, patience).await.ok()?;
+        place.target.requests.more();
+        match dial(place.target.address).await {
+            Ok(stream) => {
+                place.answered();
+                return Some((place, Wire::of_target(stream)));
+            }
+            Err(error) => {
+                place.unreachable(&format!("cannot connect to {}: {error}", place.target.address));
+                if !avoid.contains(&place.key()) {
+                    avoid.push(place.key());
+                }
+            }
+        }
+    }
+}
