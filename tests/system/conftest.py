@@ -34,7 +34,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.path.endswith("/slow"):
             time.sleep(1.0)
         body = f"{os.environ.get('VERSION', '1')} {os.getpid()} {os.environ.get('PAYMENTS_URL', '')}".encode()
-        self.send_response(200)
+        self.send_response(500 if os.environ.get("FAIL") else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

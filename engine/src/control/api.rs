@@ -148,12 +148,15 @@ impl Api {
                         (target.id.as_str(), figures)
                     })
                     .collect();
+                let revisions: BTreeMap<String, Value> =
+                    backend.revisions().iter().map(|(name, counted)| (name.clone(), counted.to_json())).collect();
                 let figures = json!({
                     "requests": backend.requests.get(),
                     "failures": backend.failures.get(),
                     "waiting": backend.waiting(),
                     "in_flight": in_flight,
                     "targets": targets,
+                    "revisions": revisions,
                 });
                 (backend.name.clone(), figures)
             })

@@ -1,14 +1,16 @@
 //! One service as the gateway serves it: its queue and places ([`crate::dispatch`]) joined to what dispatch
 //! does not know, namely tasks that wait on any worker, addresses and counts.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use http::header::HeaderMap;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::gateway::Gateway;
+use super::revisions::{Avoid, Dealer, Figures};
 use super::shared::{Chance, Count, lock};
 use super::target::{Place, Target};
 use crate::control::events::{Event, Kind};
@@ -25,6 +27,8 @@ pub struct Policy {
     pub wait: Duration,
     /// Further tries.
     pub retry: Retry,
+    /// Shares of revisions; empty: they make no difference.
+    pub split: Vec<table::Share>,
 }
 
 impl From<&table::Backend> for Policy {
@@ -33,6 +37,7 @@ impl From<&table::Backend> for Policy {
             timeout: backend.timeout_ms.map(Duration::from_millis),
             wait: Duration::from_millis(backend.wait_ms),
             retry: backend.retry.clone(),
+            split: backend.split.clone(),
         }
     }
 }
@@ -57,6 +62,7 @@ pub struct Backend {
     /// Requests that got an answer of the gateway's own because no instance gave one, or a broken-off answer.
     pub failures: Count,
     pub(super) gateway: Arc<Gateway>,
+    dealer: Dealer,
     core: Mutex<Core>,
 }
 
@@ -68,6 +74,9 @@ struct Core {
     budget: Budget,
     chance: Chance,
     targets: HashMap<TargetKey, Arc<Target>>,
+    /// Of each revision that the table knows of.
+    revisions: BTreeMap<String, Arc<Figures>>,
+    queue_max: usize,
     waiters: HashMap<Ticket, oneshot::Sender<Place>>,
     /// When the task that wakes the queue for targets set aside is to run; `None`: there is no such task.
     wake: Option<Instant>,
@@ -82,12 +91,15 @@ impl Backend {
             requests: Count::default(),
             failures: Count::default(),
             gateway,
+            dealer: Dealer::default(),
             core: Mutex::new(Core {
                 policy: Arc::new(backend.into()),
                 service: Service::new(limits(backend)),
                 budget: Budget::default(),
                 chance: Chance::new(),
                 targets: HashMap::new(),
+                revisions: BTreeMap::new(),
+                queue_max: limits(backend).queue_max,
                 waiters: HashMap::new(),
                 wake: None,
                 told_no_target: false,
@@ -100,6 +112,13 @@ impl Backend {
         let mut core = self.core();
         core.policy = Arc::new(backend.into());
         core.service.set_limits(limits(backend));
+        core.queue_max = limits(backend).queue_max;
+        // One that is tried is kept in mind while its instances come and go.
+        let named = |revision: &String| {
+            backend.targets.iter().any(|target| target.revision == *revision)
+                || backend.split.iter().any(|share| share.revision == *revision)
+        };
+        core.revisions.retain(|revision, _| named(revision));
         let gone: Vec<TargetKey> = core
             .targets
             .iter()
@@ -112,7 +131,8 @@ impl Backend {
         for wanted in &backend.targets {
             let known = core.targets.values().any(|target| target.is(wanted));
             if !known && !self.gateway.has_exited(&wanted.id, wanted.generation) {
-                let target = Target::new(wanted);
+                let figures = Arc::clone(core.revisions.entry(wanted.revision.clone()).or_default());
+                let target = Target::new(wanted, figures);
                 self.gateway.account(&target);
                 let key = core.service.add();
                 core.targets.insert(key, target);
@@ -145,21 +165,34 @@ impl Backend {
         (core.service.ticket(), Arc::clone(&core.policy))
     }
 
+    /// Where a new request had rather not go: to targets of other revisions than the one it is for.
+    pub fn beside(&self, split: &[table::Share], headers: &HeaderMap) -> Avoid {
+        if split.is_empty() {
+            return Avoid::default();
+        }
+        let chosen = self.dealer.deal(split, headers);
+        let is_for = |target: &Target| match chosen {
+            Some(revision) => target.revision == revision,
+            None => !split.iter().any(|share| share.revision == target.revision),
+        };
+        let core = self.core();
+        Avoid::others(core.targets.iter().filter(|(_, target)| !is_for(target)).map(|(key, _)| *key).collect())
+    }
+
     /// Seeks a place, waiting in the queue for at most `patience`. Dropping the future leaves the queue.
     ///
     /// # Errors
     /// Why there is none.
-    pub async fn seek(
-        self: &Arc<Self>,
-        ticket: Ticket,
-        avoid: &[TargetKey],
-        patience: Duration,
-    ) -> Result<Place, NoPlace> {
+    pub async fn seek(self: &Arc<Self>, ticket: Ticket, avoid: &Avoid, patience: Duration) -> Result<Place, NoPlace> {
         let (receiver, is_news) = {
             let mut core = self.core();
-            match core.service.seek(ticket, avoid, self.gateway.now()) {
+            match core.service.seek(ticket, &avoid.keys, self.gateway.now()) {
                 Sought::Placed(key) => return Ok(self.place(&core, key)),
                 Sought::Full => return Err(NoPlace::QueueFull),
+                Sought::Waiting if !avoid.is_again && core.service.waiting() > core.queue_max => {
+                    core.service.cancel(ticket);
+                    return Err(NoPlace::QueueFull);
+                }
                 Sought::Waiting => core.wait(ticket),
             }
         };
@@ -179,6 +212,11 @@ impl Backend {
     /// Requests that wait for a place.
     pub fn waiting(&self) -> usize {
         self.core().service.waiting()
+    }
+
+    /// What is counted of each revision, by its name.
+    pub fn revisions(&self) -> BTreeMap<String, Arc<Figures>> {
+        self.core().revisions.clone()
     }
 
     /// The targets that may get requests, by name.

@@ -22,6 +22,7 @@ use super::body::AnswerBody;
 use super::connection::ClientState;
 use super::outbound::Outbound;
 use super::problem::{Problem, Reason};
+use super::revisions::Avoid;
 use super::target::Place;
 use crate::dispatch::{TargetKey, Ticket};
 
@@ -71,7 +72,7 @@ struct Delivery<'a> {
     /// When its time is over, and whose limit that is.
     ends: Option<(Instant, Reason)>,
     /// Where it was tried.
-    avoid: Vec<TargetKey>,
+    avoid: Avoid,
     /// Tries that went out.
     tries: u32,
     stale: u32,
@@ -88,7 +89,8 @@ impl<'a> Delivery<'a> {
         let asked = outbound.deadline.map(|deadline| (deadline.at, Reason::Deadline));
         let ends = own.into_iter().chain(asked).min_by_key(|(ends, _)| *ends);
         let patience = policy.wait;
-        Self { backend, outbound, policy, ticket, ends, avoid: Vec::new(), tries: 0, stale: 0, sent: false, patience }
+        let avoid = backend.beside(&policy.split, &outbound.headers);
+        Self { backend, outbound, policy, ticket, ends, avoid, tries: 0, stale: 0, sent: false, patience }
     }
 
     fn is_over(&self) -> bool {
@@ -116,15 +118,15 @@ impl<'a> Delivery<'a> {
         }
         self.sent = true;
         self.tries += 1;
-        self.avoid(answered.place.key());
-        if self.backend.has_other(&self.avoid) { self.another_try() } else { None }
+        self.avoid.failed(answered.place.key());
+        if self.backend.has_other(&self.avoid.keys) { self.another_try() } else { None }
     }
 
     /// What comes after a try without an answer: another one, or what the client is told.
     async fn recover(&mut self, key: TargetKey, lost: Lost) -> Result<(), Problem> {
         match lost {
             Lost::Unsent => {
-                self.avoid(key);
+                self.avoid.failed(key);
                 if !self.outbound.has_body() {
                     return Err(self.broken());
                 }
@@ -136,7 +138,7 @@ impl<'a> Delivery<'a> {
             Lost::Stale | Lost::Broken => {
                 self.sent = true;
                 self.tries += 1;
-                self.avoid(key);
+                self.avoid.failed(key);
                 let pause = if self.outbound.repeatable { self.another_try() } else { None };
                 let Some(pause) = pause else { return Err(self.broken()) };
                 tokio::time::sleep(pause).await;
@@ -151,12 +153,6 @@ impl<'a> Delivery<'a> {
             }
         }
         if self.is_over() { Err(self.too_late()) } else { Ok(()) }
-    }
-
-    fn avoid(&mut self, key: TargetKey) {
-        if !self.avoid.contains(&key) {
-            self.avoid.push(key);
-        }
     }
 
     /// Takes a further try from the budget: the pause before it. `None`: there is none, or no time for it.

@@ -26,6 +26,7 @@ pub mod outbound;
 pub mod pace;
 pub mod pools;
 pub mod problem;
+pub mod revisions;
 pub mod route;
 pub mod shared;
 pub mod target;

@@ -10,6 +10,7 @@ use http::{HeaderMap, StatusCode};
 use super::back_pressure;
 use super::backend::Backend;
 use super::pools;
+use super::revisions::Figures;
 use super::shared::Count;
 use super::upstream::Upstream;
 use crate::control::events::Kind;
@@ -32,6 +33,10 @@ pub struct Target {
     pub requests: Count,
     /// Tries that failed there: no connection, reset, too late.
     pub failures: Count,
+    /// What is counted of its revision.
+    pub figures: Arc<Figures>,
+    /// Its revision, as in the table.
+    pub revision: String,
     pub(super) in_flight: Count,
     /// Rises with each broken connection; those kept from before are not to be trusted.
     epoch: AtomicU64,
@@ -39,8 +44,8 @@ pub struct Target {
 }
 
 impl Target {
-    /// A target as the table has it.
-    pub fn new(wanted: &table::Target) -> Arc<Self> {
+    /// A target as the table has it, counted among those of its revision.
+    pub fn new(wanted: &table::Target, figures: Arc<Figures>) -> Arc<Self> {
         Arc::new(Self {
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             id: wanted.id.clone(),
@@ -48,6 +53,8 @@ impl Target {
             address: wanted.address,
             requests: Count::default(),
             failures: Count::default(),
+            figures,
+            revision: wanted.revision.clone(),
             in_flight: Count::default(),
             epoch: AtomicU64::new(0),
             retired: AtomicBool::new(false),
@@ -89,6 +96,8 @@ pub struct Place {
     began: Time,
     /// `None` so far: a request that ends so was given up by this side.
     outcome: Cell<Option<Outcome>>,
+    /// The answer's status, and how long after the place was given its head was here.
+    head: Cell<Option<(StatusCode, Time)>>,
     /// Why no connection could be made.
     why: RefCell<Option<String>>,
 }
@@ -97,7 +106,7 @@ impl Place {
     /// The right that dispatch has just granted.
     pub(super) fn new(backend: Arc<Backend>, key: TargetKey, target: Arc<Target>, began: Time) -> Self {
         target.in_flight.more();
-        Self { backend, key, target, began, outcome: Cell::new(None), why: RefCell::new(None) }
+        Self { backend, key, target, began, outcome: Cell::new(None), head: Cell::new(None), why: RefCell::new(None) }
     }
 
     /// Names the target for [`Backend::seek`]'s `avoid`.
@@ -112,6 +121,7 @@ impl Place {
 
     /// The head of the answer is here: does it say that the target failed, or that it has too much to do?
     pub fn judge(&self, status: StatusCode, headers: &HeaderMap) {
+        self.head.set(Some((status, self.backend.gateway.now().saturating_sub(self.began))));
         let is_busy = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&status);
         let is_failure = status.is_server_error()
             && ![StatusCode::NOT_IMPLEMENTED, StatusCode::HTTP_VERSION_NOT_SUPPORTED].contains(&status);
@@ -165,6 +175,12 @@ impl Drop for Place {
     fn drop(&mut self) {
         let now = self.backend.gateway.now();
         let outcome = self.outcome.get().unwrap_or(Outcome::Abandoned { after: now.saturating_sub(self.began) });
+        match (self.head.get(), outcome) {
+            (Some((status, took)), _) => self.target.figures.answered(status, took),
+            (None, Outcome::Failed(_)) => self.target.figures.failed(),
+            // Given up, or a kept connection that was just being closed: it says nothing of the revision.
+            (None, _) => {}
+        }
         let left = self.target.in_flight.less();
         if self.backend.finished(self.key, &outcome, now) {
             let why = self.why.take().unwrap_or_default();
