@@ -8,12 +8,12 @@ use tokio::time::Instant;
 
 use super::backend::Backend;
 use super::listen::Listening;
+use super::revisions::Avoid;
 use super::shared::lock;
 use super::target::Place;
 use super::tunnel::carry;
 use super::upstream::dial;
 use super::wire::{Wire, WireIo};
-use crate::dispatch::TargetKey;
 
 /// Serves a client until either side ends. Where no instance can be had within the service's wait, the client's
 /// connection is reset.
@@ -33,7 +33,7 @@ pub async fn serve(listening: &Listening, client: Rc<Wire>) {
 /// A connection to an instance, the next one if one refuses, and the place that it holds.
 async fn connect(backend: &Arc<Backend>) -> Option<(Place, Rc<Wire>)> {
     let (ticket, policy) = backend.arrive();
-    let mut avoid: Vec<TargetKey> = Vec::new();
+    let mut avoid = Avoid::default();
     let ends = Instant::now() + policy.wait;
     loop {
         let patience = ends.saturating_duration_since(Instant::now());
@@ -46,9 +46,7 @@ async fn connect(backend: &Arc<Backend>) -> Option<(Place, Rc<Wire>)> {
             }
             Err(error) => {
                 place.unreachable(&format!("cannot connect to {}: {error}", place.target.address));
-                if !avoid.contains(&place.key()) {
-                    avoid.push(place.key());
-                }
+                avoid.failed(place.key());
             }
         }
     }
