@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 
 from unisono.gateway.errors import GatewayError
+from unisono.gateway.link import GatewayEvent
 from unisono.gateway.table import Table, Target
 
 
@@ -18,6 +20,11 @@ class FakeGateway:
         self.refusals: list[GatewayError] = []  # raised by the next pushes, one each
         self.in_flight: dict[str, int] = {}
         self.changed = asyncio.Condition()
+        self.told: asyncio.Queue[GatewayEvent] = asyncio.Queue()  # what it tells the node
+
+    async def events(self) -> AsyncGenerator[GatewayEvent, None]:
+        while True:
+            yield await self.told.get()
 
     def alive(self) -> bool:
         return self.lives

@@ -99,7 +99,7 @@ class Universe:
         """The events that the world could bring about now."""
         names = ["run", "stop", "kill", "left-alone", "stale", "wait"]
         names += ["spawned", "spawn-failed"] if self.spawning else []
-        names += ["exit-0", "exit-1"] if self.process else []
+        names += ["exit-0", "exit-1", "suspected", "ejected", "returned"] if self.process else []
         names += ["listening"] if self.listening else []
         names += ["probe-ok", "probe-failed"] if self.probing else []
         names += ["drained"] if self.draining else []
@@ -132,6 +132,8 @@ class Universe:
             m.Listening(generation=-1),
             m.ProbeOk(generation=-1),
             m.ProbeFailed(generation=-1, reason="late"),
+            m.Suspected(generation=-1, reason="late", ejected=True),
+            m.Returned(generation=-1),
             m.Drained(token=-1, in_flight=0),
             m.Timer(token=-1),
         ):
@@ -178,6 +180,21 @@ class Universe:
         assert self.probing is not None
         generation, self.probing = self.probing, None
         self.feed(m.ProbeFailed(generation=generation, reason="503"))
+
+    def _suspected(self) -> None:
+        self._hear(m.Suspected(generation=self.life.generation, reason="refused"))
+
+    def _ejected(self) -> None:
+        self._hear(m.Suspected(generation=self.life.generation, reason="5 failures", ejected=True))
+
+    def _returned(self) -> None:
+        self._hear(m.Returned(generation=self.life.generation))
+
+    def _hear(self, word: m.Event) -> None:
+        """The gateway's word takes nobody out of the table and ends nobody: probes do."""
+        before = (self.life.stage, self.in_table, self.signalled)
+        self.feed(word)
+        assert before == (self.life.stage, self.in_table, self.signalled)
 
     def _drained(self) -> None:
         assert self.draining is not None

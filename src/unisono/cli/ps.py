@@ -145,7 +145,7 @@ def _instance_details(instance: InstanceView, now: float) -> str:
         parts.append("release command")
     if instance["goal"] != "run" and instance["phase"] not in ("draining", "stopping", "stopped"):
         parts.append("is to stop")
-    if instance["reason"] and instance["phase"] != "ready":
+    if instance["reason"]:
         parts.append(instance["reason"])
     if instance["retry_at"] is not None and instance["phase"] == "backoff":
         left = instance["retry_at"] - now

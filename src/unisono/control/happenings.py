@@ -45,6 +45,13 @@ KINDS: dict[str, tuple[str, str]] = {
     "instance-limited": ("agent", "A limit of an instance can't be applied on this machine."),
     "instance-drain-timeout": ("agent", "Requests were still running when the time to finish them ended."),
     "instance-killed": ("agent", "An instance did not obey its stop signal in time."),
+    "instance-suspect": ("agent", "The gateway can't connect to an instance; it is probed at once."),
+    "instance-ejected": (
+        "agent",
+        "The gateway sends an instance no requests for a while, as it fails them; it is probed at once.",
+    ),
+    "instance-returned": ("agent", "An instance that was ejected gets requests again."),
+    "service-unserved": ("agent", "A request waits for a service that has no ready instance."),
     "listener-unbound": ("agent", "The gateway can't listen at an address; all others work."),
     "logger-restarted": ("agent", "The process that writes the logs had ended and was started again."),
     "instance-adopted": ("agent", "A restarted node found an instance running and took it over."),

@@ -33,11 +33,12 @@ class GatewayEvent:
     Something that the gateway saw.
 
     ``target-exited``: an instance's process is gone and gets no more requests. ``target-suspect``: no
-    connection to an instance can be made; it is set aside for a while. ``no-target``: a request waits for
-    a service without a ready instance; ``instance`` and ``generation`` are ``None`` then.
+    connection to an instance can be made; it is set aside for a while. ``target-ejected``: it fails requests
+    so often that it gets none for a while; ``target-returned``: it gets them again. ``no-target``: a request
+    waits for a service without a ready instance; ``instance`` and ``generation`` are ``None`` then.
     """
 
-    kind: Literal["target-exited", "target-suspect", "no-target"]
+    kind: Literal["target-exited", "target-suspect", "target-ejected", "target-returned", "no-target"]
     service: str
     instance: str | None
     generation: int | None
@@ -163,7 +164,9 @@ class GatewayLink:
                     line = await reader.readuntil(b"\n")
                 except (asyncio.IncompleteReadError, OSError) as error:
                     raise Unreachable("the gateway ended the stream of events") from error
-                yield GatewayEvent(**json.loads(line))
+                told = json.loads(line)
+                # A newer gateway may say more of an event than we know of.
+                yield GatewayEvent(**{name: told.get(name) for name in GatewayEvent.__dataclass_fields__})
 
     async def close(self) -> None:
         """Nothing is kept open between calls; here so that an owner can end every link alike."""

@@ -16,6 +16,7 @@ from random import Random
 from typing import Any
 
 from unisono.control.records import Goal, Instance, Phase, Status
+from unisono.gateway.link import GatewayEvent
 from unisono.gateway.table import Target
 from unisono.node import logs, messages, probes, processes
 from unisono.node.drivers.base import CannotStart, Driver, Order, Running
@@ -26,7 +27,7 @@ from unisono.node.paths import StateFolder
 from unisono.node.pipes import Pipes
 from unisono.node.reports import Reports
 from unisono.node.routing import Routing
-from unisono.spec.model import ServiceSpec
+from unisono.spec.model import HealthCheck, ServiceSpec
 
 _log = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ class Actor:
         self._timer: asyncio.TimerHandle | None = None
         self._reported: Status | None = None
         self._broken = False
+        self._asking: int | None = None  # the run that a probe asks now, or is about to
         self._performers: dict[type, Callable[[Any], None]] = {
             messages.Spawn: self._do_spawn,
             messages.AwaitListening: self._do_await_listening,
@@ -119,6 +121,17 @@ class Actor:
         """Put an event into the inbox."""
         self._inbox.put_nowait(event)
 
+    def hear(self, event: GatewayEvent) -> None:
+        """Take note of what the gateway tells of this instance; an earlier run's is not meant."""
+        if event.generation != self.life.generation:
+            return
+        if event.kind == "target-returned":
+            self.post(messages.Returned(generation=event.generation))
+        elif event.kind in ("target-suspect", "target-ejected"):
+            ejected = event.kind == "target-ejected"
+            word = messages.Suspected(generation=event.generation, reason=event.reason, ejected=ejected)
+            self.post(word)
+
     async def run(self) -> None:
         """Live, until stopped and gone. Cancelling leaves the process as it is."""
         try:
@@ -161,6 +174,10 @@ class Actor:
         self._start("elsewhere", self._look_elsewhere(instruction.generation))
 
     def _do_probe(self, instruction: messages.Probe) -> None:
+        is_now = not instruction.after
+        if is_now and self._asking == instruction.generation and "probe" in self._tasks:
+            return  # beginning it anew at each word of the gateway would let none come to its end
+        self._asking = instruction.generation if is_now else None
         self._cancel("listen", "elsewhere")
         self._start("probe", self._probe(instruction.generation, instruction.after))
 
@@ -267,6 +284,15 @@ class Actor:
         check = self.spec.healthcheck
         environment = self._probe_environment(running) if check.kind == "command" else {}
         address = self._house.driver.address(running, self._host)
+        self._asking = generation
+        try:
+            await self._ask(generation, check, address, environment)
+        finally:
+            self._asking = None
+
+    async def _ask(
+        self, generation: int, check: HealthCheck, address: str | None, environment: Mapping[str, str]
+    ) -> None:
         while True:
             try:
                 await probes.probe(check, address, environment=environment, cwd=self.spec.working_dir)

@@ -33,10 +33,12 @@ from unisono.control.records import (
     node_key,
     status_key,
 )
+from unisono.gateway.link import GatewayEvent
 from unisono.node import logs, messages, processes
 from unisono.node.actor import Actor, House
 from unisono.node.drivers.base import Driver, Orphan, Running
 from unisono.node.drivers.process import ProcessDriver
+from unisono.node.hearing import Hearing
 from unisono.node.life import Life, Stage
 from unisono.node.lifecycle import adopted
 from unisono.node.listening import ListenWatch
@@ -96,6 +98,7 @@ class Agent:
         # at the same time, and what was found free by both is used by one.
         ports = Ports(start=self._rng.randint(FIRST_PORT, LAST_PORT))
         self._driver: Driver = ProcessDriver(node_id, folder, ports, self._pipes)
+        self._hearing = Hearing(gateway, heed=self._heed, tell=self._tell_of, clock=clock)
         self._log_keeper = LogKeeper(
             folder, tell=lambda message: self._reports.tell("logger-restarted", message)
         )
@@ -132,6 +135,7 @@ class Agent:
                 self._start(self._reports.run(), "reports")
                 self._start(self._log_keeper.run(), "log-keeper")
                 self._start(self.routing.run(), "routing")
+                self._start(self._hearing.run(), "hearing")
                 await self._follow(await self._take_over())
         finally:
             await self._close()
@@ -143,6 +147,20 @@ class Agent:
     async def end_logging(self) -> None:
         """End the log process, which else lives on; for when nothing is left to run."""
         await self._log_keeper.stop()
+
+    def _heed(self, event: GatewayEvent) -> None:
+        application, _, service = event.service.partition("/")
+        actor = self._actors.get((application, service, event.instance or ""))
+        if actor is not None:
+            actor.hear(event)
+
+    def _tell_of(self, kind: str, event: GatewayEvent) -> None:
+        application, _, service = event.service.partition("/")
+        instance = self._instances.get((application, service, event.instance or ""))
+        if instance is not None:
+            self._reports.tell(kind, event.reason, instance)
+        elif event.instance is None:
+            self._reports.tell(kind, f"{event.service}: {event.reason}")
 
     async def _close(self) -> None:
         await self._driver.close()

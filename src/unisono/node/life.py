@@ -56,6 +56,7 @@ class Life:
     retry_at: float | None = None
     exit_code: int | None = None
     reason: str = ""
+    aside: str = ""  # why the gateway sends this run no requests
     last_end: str = ""  # how the last run ended, for the reason while the next one starts
     ended_generation: int = 0  # the run that last_end is of
 
@@ -127,5 +128,5 @@ def status_of(life: Life, boot_id: str) -> Status:
         ready_at=life.ready_at,
         retry_at=life.retry_at,
         exit_code=life.exit_code,
-        reason=life.reason,
+        reason="; ".join(filter(None, (life.aside, life.reason))) if phase is Phase.READY else life.reason,
     )

@@ -43,12 +43,14 @@ from unisono.node.messages import (
     ProbeFailed,
     ProbeOk,
     Publish,
+    Returned,
     SetTimer,
     Signal,
     Spawn,
     Spawned,
     SpawnFailed,
     StopProbing,
+    Suspected,
     Tell,
     Timer,
     Withdraw,
@@ -139,7 +141,9 @@ def _adopt_ended(life: Life, same_boot: bool, cx: Context) -> Step:
 
 def _stale(life: Life, event: Event) -> bool:
     match event:
-        case Listening() | ListensElsewhere() | ProbeOk() | ProbeFailed() | Exited():
+        case (
+            Listening() | ListensElsewhere() | ProbeOk() | ProbeFailed() | Suspected() | Returned() | Exited()
+        ):
             return event.generation != life.generation
         case LastWords():
             return event.generation != life.ended_generation
@@ -192,6 +196,7 @@ def _on_spawned(life: Life, event: Spawned, cx: Context) -> Step:
         ready_at=None,
         healthy_since=None,
         probe_failures=0,
+        aside="",
     )
     if life.goal is not Goal.RUN:
         return _signal(life, cx)
@@ -265,6 +270,20 @@ def _on_probe_failed_up(life: Life, event: ProbeFailed, cx: Context) -> Step:
 
 def _on_probe_failed_down(life: Life, event: ProbeFailed, cx: Context) -> Step:
     return replace(life, reason=event.reason), [_next_probe(life, cx)]
+
+
+def _on_suspected(life: Life, event: Suspected, cx: Context) -> Step:
+    """The gateway's word ends nobody, but it is a reason to ask at once rather than when it is time."""
+    life = replace(life, aside=f"gets no requests: {event.reason}" if event.ejected else life.aside)
+    if not cx.checked:
+        return life, []
+    # What the probe says takes the place of the reason.
+    life = life if event.ejected else replace(life, reason=event.reason)
+    return life, [Probe(generation=life.generation, after=0.0)]
+
+
+def _on_returned(life: Life, event: Returned, cx: Context) -> Step:
+    return replace(life, aside=""), []
 
 
 def _on_drained(life: Life, event: Drained, cx: Context) -> Step:
@@ -483,6 +502,8 @@ def _table() -> Mapping[tuple[Stage, type], Handler]:
         ((Stage.STARTING,), ProbeFailed, _on_probe_failed_starting),
         ((Stage.READY,), ProbeFailed, _on_probe_failed_up),
         ((Stage.UNHEALTHY,), ProbeFailed, _on_probe_failed_down),
+        ((Stage.READY,), Suspected, _on_suspected),
+        ((Stage.READY, Stage.UNHEALTHY), Returned, _on_returned),
         ((Stage.DRAINING,), Drained, _on_drained),
         ((Stage.STOPPING,), Timer, _on_timer_stopping),
         ((Stage.BACKOFF,), Timer, _on_timer_backoff),

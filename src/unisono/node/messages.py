@@ -68,6 +68,24 @@ class ProbeFailed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Suspected:
+    """
+    The gateway could not reach it; with ``ejected``, it failed there so often that it gets no requests.
+    """
+
+    generation: int
+    reason: str
+    ejected: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Returned:
+    """The gateway sends it requests again."""
+
+    generation: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Drained:
     """The routing table is without it, and it has ``in_flight`` requests left."""
 
@@ -113,6 +131,8 @@ Event = (
     | ListensElsewhere
     | ProbeOk
     | ProbeFailed
+    | Suspected
+    | Returned
     | Drained
     | Exited
     | LastWords

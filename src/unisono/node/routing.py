@@ -18,6 +18,7 @@ from typing import Literal, Protocol
 
 from unisono.gateway.errors import GatewayError, Outdated, Unbound, Unreachable
 from unisono.gateway.table import Backend, Certificate, Listener, Rule, Table, Target, Tls
+from unisono.node.hearing import Speaker
 from unisono.node.treating import Routed, backend
 from unisono.spec import requests as spec_of
 
@@ -29,7 +30,7 @@ _PUSH_SECONDS_MAX = 10.0  # a gateway that takes longer hangs
 _UNBOUND_SECONDS = 2.0  # until an address that could not be bound is tried again
 
 
-class GatewayControl(Protocol):
+class GatewayControl(Speaker, Protocol):
     """What the node asks of the gateway."""
 
     def alive(self) -> bool:
