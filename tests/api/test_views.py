@@ -25,7 +25,9 @@ from unisono.control.records import (
 )
 from unisono.control.snapshot import ServiceView, Snapshot
 from unisono.spec.model import Condition, Dependency, PublishedPort, Route, ServiceSpec
+from unisono.spec.requests import Certificate, Tls
 
+TLS = Tls(certificates=(Certificate(certificate="/a.pem", key="/a.key"),))
 LISTEN = "127.0.0.1:8080"
 
 
@@ -160,6 +162,13 @@ def test_instance_on_its_way_out_does_not_count() -> None:
         (LISTEN, {"routes": (Route(path="/", host="a.example"),)}, ["http://a.example:8080/"]),
         (LISTEN, {"ports": (PublishedPort(port=8000),)}, ["http://127.0.0.1:8000/"]),
         (LISTEN, {"ports": (PublishedPort(port=8000, host_ip="::1"),)}, ["http://[::1]:8000/"]),
+        (LISTEN, {"mode": "tcp", "ports": (PublishedPort(port=8000),)}, ["tcp://127.0.0.1:8000"]),
+        (LISTEN, {"ports": (PublishedPort(port=443, tls=TLS),)}, ["https://127.0.0.1/"]),
+        (
+            "0.0.0.0:443",
+            {"routes": (Route(path="/", host="a.example"),), "tls": TLS.certificates},
+            ["https://a.example/"],
+        ),
         (LISTEN, {}, []),
     ],
 )

@@ -109,3 +109,18 @@ def test_exit_codes_are_documented() -> None:
     rows = dict(re.findall(r"^\| (\d+) \| ([^|]+) \|", page, re.MULTILINE))
 
     assert rows == {str(int(code)): meaning for code, meaning in MEANINGS.items()}
+
+
+def test_compose_variables_name_files_and_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """COMPOSE_FILE holds several, later ones laid on earlier ones; -f comes before it."""
+    (tmp_path / "a.yaml").write_text("services: {a: {command: sleep 1}}")
+    (tmp_path / "b.yaml").write_text("services: {b: {command: sleep 1}}")
+    monkeypatch.setenv("COMPOSE_FILE", "a.yaml,b.yaml")
+    monkeypatch.setenv("COMPOSE_PATH_SEPARATOR", ",")
+    monkeypatch.setenv("COMPOSE_PROJECT_NAME", "other")
+
+    both = json.loads(run("config", "--json", cwd=tmp_path).stdout)
+    one = json.loads(run("-f", "b.yaml", "-p", "mine", "config", "--json", cwd=tmp_path).stdout)
+
+    assert (both["name"], set(both["services"])) == ("other", {"a", "b"})
+    assert (one["name"], set(one["services"])) == ("mine", {"b"})

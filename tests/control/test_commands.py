@@ -575,3 +575,10 @@ async def test_a_refusal_is_a_command_error(store: SqliteStore) -> None:
         await commands.remove(store, "nothing")
 
     assert caught.value.found == "nothing"
+
+
+async def test_services_keep_the_order_of_the_file(store: SqliteStore) -> None:
+    """It is how people think of them, so that `ps` shows them so."""
+    await apply(store, application(spec("web"), spec("db"), spec("api")))
+
+    assert (await state(store)).applications[APP].services == ("web", "db", "api")

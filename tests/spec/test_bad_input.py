@@ -48,6 +48,14 @@ FILES: dict[str, tuple[str | bytes, str]] = {
         "unisono.yaml:1:15: found the byte 0xe9, want text in UTF-8",
     ),
     "UTF-16": (WEB.encode("utf-16"), "unisono.yaml:1:1: found the byte 0xff, want text in UTF-8"),
+    "braces without quotes in braces": (
+        "services: {web: {command: python a.py --port {port}}}",
+        "is no YAML",
+    ),
+    "braces without quotes in brackets": (
+        "services: {web: {command: [python, a.py, {port}]}}",
+        "services.web.command[2]: found a mapping, want a text",
+    ),
     "a list where a mapping belongs": ("services:\n  - web\n", "services: found a list, want a mapping"),
     "a mapping where a list belongs": (
         WEB + "    ports: {80: 80}\n",
@@ -195,3 +203,15 @@ def test_any_bytes_load_or_give_the_one_kind_of_error(desk: Desk, data: bytes) -
         load([path], environ=ENVIRON)
 
     assert str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("{command: python a.py --port {port}}", "a text with {port} in it needs quotes"),
+        ("{command: [python, a.py, {port}]}", 'write it in quotes: "{port}"'),
+    ],
+)
+def test_braces_need_quotes_among_braces(desk: Desk, text: str, hint: str) -> None:
+    """The commonest slip of a one-line service, of which YAML itself only says that it did not expect it."""
+    assert hint in (desk.error(f"services: {{web: {text}}}").hint or "")

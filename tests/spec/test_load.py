@@ -209,3 +209,32 @@ def test_loading_changes_nothing(desk: Desk) -> None:
     assert isinstance(loaded.application.services["web"], ServiceSpec)
     assert (["unisono.yaml"], before[1]) == (sorted(os.listdir(desk.folder)), dict(os.environ))
     assert json.loads(json.dumps(loaded.resolved)) == loaded.resolved
+
+
+class TestComposeVariables:
+    """Those that Compose itself reads from the environment or from .env."""
+
+    FILE = "name: own\nservices: {a: {command: sleep 1}, b: {command: sleep 1, profiles: [debug]}}"
+
+    def test_a_project_name(self, desk: Desk) -> None:
+        """It comes before the file's, and after the caller's."""
+        named = {"COMPOSE_PROJECT_NAME": "other"}
+
+        assert desk.load(self.FILE, name=None, environ=named).application.name == "other"
+        assert desk.load(name="mine", environ=named).application.name == "mine"
+        assert desk.load(name=None, environ={"COMPOSE_PROJECT_NAME": ""}).application.name == "own"
+
+    def test_profiles(self, desk: Desk) -> None:
+        """Separated by commas; those of the caller count alone."""
+        active = {"COMPOSE_PROFILES": "debug,test"}
+
+        assert set(desk.load(self.FILE, environ=active).application.services) == {"a", "b"}
+        assert set(desk.load(environ=active, profiles=["other"]).application.services) == {"a"}
+
+    def test_from_dotenv(self, desk: Desk) -> None:
+        """As people keep them."""
+        desk.write("COMPOSE_PROJECT_NAME=kept\nCOMPOSE_PROFILES=debug\n", ".env")
+
+        found = desk.load(self.FILE, name=None).application
+
+        assert (found.name, set(found.services)) == ("kept", {"a", "b"})

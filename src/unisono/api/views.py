@@ -17,13 +17,14 @@ from unisono.control.ordering import blockers
 from unisono.control.records import Application, Goal, Phase, RolloutPhase
 from unisono.control.rollout import is_active, replicas_of
 from unisono.control.snapshot import Member, Snapshot
-from unisono.spec.model import Route, ServiceSpec
+from unisono.spec.model import PublishedPort, Route, ServiceSpec
 
 State = Literal["ready", "starting", "updating", "degraded", "failed", "stopped", "completed", "removing"]
 
 # The first of these that one of an application's services is in is the application's own.
 _WORST_FIRST: tuple[State, ...] = ("failed", "degraded", "updating", "starting")
 
+_PORTS = {"http": "80", "https": "443"}  # those that a URL need not name
 _UNDER_WAY = (RolloutPhase.RELEASING, RolloutPhase.CANARY, RolloutPhase.ROLLING, RolloutPhase.ROLLING_BACK)
 
 
@@ -215,11 +216,32 @@ def history(view: control.ServiceView) -> RolloutHistory | None:
     )
 
 
-def urls(spec: ServiceSpec, listen: str) -> list[str]:
-    """Where clients reach the service: its routes at the public address, then its published ports."""
-    routes = [_route_url(route, listen) for route in spec.routes]
-    ports = [f"http://{_reachable(f'{port.host_ip}:{port.port}')}/" for port in spec.ports]
-    return routes + ports
+def urls(spec: ServiceSpec, listen: str, *, secured: bool = False) -> list[str]:
+    """
+    Where clients reach the service: its routes at the public address, then its published ports.
+
+    ``secured``: TLS is spoken at the public address, by its own word or another service's.
+    """
+    routes = [_route_url(route, listen, secured=secured or bool(spec.tls)) for route in spec.routes]
+    return routes + [_port_url(port, spec) for port in spec.ports]
+
+
+def _internal_url(port: int, spec: ServiceSpec) -> str:
+    address = f"127.0.0.1:{port}"
+    return f"tcp://{address}" if spec.mode == "tcp" else f"http://{address}/"
+
+
+def _is_secured(snapshot: Snapshot) -> bool:
+    specs = (view.current_spec for view in snapshot.services.values())
+    return any(spec.tls for spec in specs if spec is not None and spec.routes)
+
+
+def _port_url(port: PublishedPort, spec: ServiceSpec) -> str:
+    address = f"{port.host_ip}:{port.port}"
+    if spec.mode == "tcp":
+        return f"{'tls' if port.tls else 'tcp'}://{_reachable(address, '')}"
+    scheme = "https" if port.tls else "http"
+    return f"{scheme}://{_reachable(address, scheme)}/"
 
 
 def _names(snapshot: Snapshot) -> set[str]:
@@ -255,8 +277,8 @@ def _service(snapshot: Snapshot, view: control.ServiceView, listen: str, load: L
         stable=service.stable,
         replicas=replicas,
         ready=ready,
-        urls=urls(spec, listen) if spec else [],
-        internal_url=f"http://127.0.0.1:{service.internal_port}/" if spec and spec.serves else None,
+        urls=urls(spec, listen, secured=_is_secured(snapshot)) if spec else [],
+        internal_url=_internal_url(service.internal_port, spec) if spec and spec.serves else None,
         requests=load.of_service(app, name, "requests"),
         failed_requests=load.of_service(app, name, "failures"),
         waiting=load.of_service(app, name, "waiting"),
@@ -344,15 +366,16 @@ def _reason(snapshot: Snapshot, view: control.ServiceView, state: State) -> str:
     return "; ".join(blockers(snapshot, view, view.service.revision))
 
 
-def _route_url(route: Route, listen: str) -> str:
-    address = _reachable(listen)
+def _route_url(route: Route, listen: str, *, secured: bool) -> str:
+    scheme = "https" if secured else "http"
+    address = _reachable(listen, scheme)
     if route.host:
-        _, _, port = address.rpartition(":")
-        address = route.host if port == "80" else f"{route.host}:{port}"
-    return f"http://{address}{route.path}"
+        _, _, port = listen.rpartition(":")
+        address = route.host if port == _PORTS[scheme] else f"{route.host}:{port}"
+    return f"{scheme}://{address}{route.path}"
 
 
-def _reachable(address: str) -> str:
+def _reachable(address: str, scheme: str) -> str:
     """An address that a client on this machine can use: one that means "any" is none."""
     host, _, port = address.rpartition(":")
     if host in ("0.0.0.0", "", "*"):  # noqa: S104 - compared, not bound
@@ -361,4 +384,4 @@ def _reachable(address: str) -> str:
         host = "[::1]"
     elif ":" in host and not host.startswith("["):
         host = f"[{host}]"
-    return host if port == "80" else f"{host}:{port}"
+    return host if port == _PORTS.get(scheme) else f"{host}:{port}"

@@ -2,7 +2,8 @@
 The options that many commands share, and what they say together: which node, which application.
 
 An option may stand before the command, as in ``unisono -p shop ps``, or after it. The environment
-comes next: ``UNISONO_STATE`` and ``UNISONO_PROJECT``.
+comes next: ``UNISONO_STATE`` and ``UNISONO_PROJECT``, then Compose's ``COMPOSE_FILE`` and
+``COMPOSE_PROJECT_NAME``.
 """
 
 from __future__ import annotations
@@ -126,8 +127,8 @@ class Target:
         given = ctx.find_object(Globals) or Globals()
         folder = state or given.state
         return cls(
-            files=tuple(file or given.files),
-            project=project or given.project,
+            files=tuple(file or given.files or _compose_files()),
+            project=project or given.project or os.environ.get("COMPOSE_PROJECT_NAME") or None,
             profiles=tuple(profile or given.profiles),
             env_file=env_file or given.env_file,
             folder=StateFolder(folder.absolute() if folder else default_state_folder()),
@@ -188,3 +189,9 @@ def _names(found: list[ApplicationSummary]) -> list[str]:
 
 def _running(names: list[str]) -> str:
     return f"running: {', '.join(names)}" if names else "no application is running"
+
+
+def _compose_files() -> list[Path]:
+    """The files that ``COMPOSE_FILE`` names, with ``COMPOSE_PATH_SEPARATOR`` between them."""
+    separator = os.environ.get("COMPOSE_PATH_SEPARATOR") or os.pathsep
+    return [Path(name) for name in os.environ.get("COMPOSE_FILE", "").split(separator) if name]

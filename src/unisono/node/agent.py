@@ -424,7 +424,9 @@ class Agent:
             service = self._services.get((application, dependency.service))
             if service is not None:
                 name = re.sub(r"[^A-Z0-9]", "_", dependency.service.upper())
-                links[f"{name}_URL"] = f"http://127.0.0.1:{service.internal_port}"
+                routed = self.routing.service(application, dependency.service)
+                scheme = "tcp" if routed and routed.spec.mode == "tcp" else "http"
+                links[f"{name}_URL"] = f"{scheme}://127.0.0.1:{service.internal_port}"
         return links
 
     def _alone(self, instance: Instance) -> bool:

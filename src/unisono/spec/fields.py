@@ -185,7 +185,7 @@ def _read_percent(node: Node) -> float:
 def read_command(node: Node) -> tuple[str, ...]:
     """An argument vector: a list as it is, a text split as a shell would, but with no shell to run it."""
     if isinstance(node, ListNode):
-        return tuple(read_text(item) for item in node)
+        return tuple(_read_word(item) for item in node)
     text = read_text(node, "a command, as a text or a list")
     try:
         return tuple(shlex.split(text))
@@ -193,6 +193,13 @@ def read_command(node: Node) -> tuple[str, ...]:
         raise unfit(
             node, "a command with every quote closed", hint="or write it as a list: [program, argument]"
         ) from error
+
+
+def _read_word(node: Node) -> str:
+    if isinstance(node, MapNode) and len(node) == 1 and next(iter(node.values())) == Scalar("", node.mark):
+        word = f"{{{next(iter(node))}}}"
+        raise unfit(node, "a text", hint=f'write it in quotes: "{word}"; without them it is a mapping')
+    return read_text(node)
 
 
 def shell_operator(text: str) -> str | None:

@@ -55,8 +55,9 @@ def load(
 
     Args:
         files: Empty: unisono.yaml, or a Compose file, in the working directory or the nearest one above.
-        name: The application's name, in place of the file's own.
-        profiles: Services with one of these take part too; ``*`` means all of them.
+        name: The application's name, in place of the file's own; ``None``: ``COMPOSE_PROJECT_NAME``, if set.
+        profiles: Services with one of these take part too; ``*`` means all of them. Empty: those in
+            ``COMPOSE_PROFILES``.
         environ: Variables of the caller; ``None``: those of this process.
         env_file: A file of variables in place of the ``.env`` beside the first file.
         services: Only these take part, with all that they depend on; empty: all.
@@ -70,6 +71,8 @@ def load(
     paths = [Path(file) for file in files] or list(default_files(here, report))
     folder = paths[0].parent
     variables = variables_for(folder, caller, [env_file] if env_file else [], report)
+    name = name or variables.get("COMPOSE_PROJECT_NAME") or None
+    profiles = profiles or [one for one in variables.get("COMPOSE_PROFILES", "").split(",") if one]
     tree = located(Layers(caller, report).read(paths, folder, variables))
     file = validate(tree, report)
     assert isinstance(tree, MapNode)  # noqa: S101 - reading gives nothing else

@@ -126,9 +126,14 @@ def _syntax_problem(error: yaml.MarkedYAMLError, source: Source, text: str) -> P
         hint = "YAML is indented with spaces, this line begins with a tab"
     elif "mapping values are not allowed" in detail:
         hint = "a text with a colon and a space in it needs quotes"
+    elif "flow" in detail and (word := _BRACED.search(line)):
+        hint = f"a text with {word[0]} in it needs quotes where it stands between braces or brackets"
     elif "unknown escape" in detail:
         hint = "use single quotes, in which a backslash is a backslash"
     return Problem(mark=mark, message=f"is no YAML: {detail}", hint=hint)
+
+
+_BRACED = re.compile(r"\{[A-Za-z_]+\}")
 
 
 class _Frame:
