@@ -19,8 +19,9 @@ test: ## Check and test everything
 	@scripts/setup.sh checks
 	@scripts/test.sh
 
-bench: ## Measure every claim of docs/benchmarks.md on this machine (ten minutes)
+bench: ## Measure every claim of docs/benchmarks.md on this machine (an hour)
 	@scripts/setup.sh
+	-@.venv/bin/python -m bench.peers install
 	@.venv/bin/python -m bench
 
 lock: ## Write requirements.lock anew from pyproject.toml
@@ -33,6 +34,6 @@ format: ## Put Python and Rust into their formatters' form
 	@PATH="$$HOME/.cargo/bin:$$PATH" cargo fmt --manifest-path engine/Cargo.toml
 
 clean: ## Remove everything that was made here
-	@rm -rf .venv engine/target src/unisono/_engine*.so dist bench/results
+	@rm -rf .venv engine/target src/unisono/_engine*.so dist bench/results bench/.cache bench/instances/target
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	@find src tests bench examples -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -22,5 +22,8 @@ for name in MEASUREMENTS:
     # Each in a process of its own, so that none inherits the memory or the threads of another.
     if subprocess.run([sys.executable, "-m", f"bench.{name}"], check=False).returncode:
         missed.append(name)
+print("\n==> python -m bench.dispatch --quick", flush=True)
+if subprocess.run([sys.executable, "-m", "bench.dispatch", "--quick"], check=False).returncode:
+    missed.append("dispatch")
 print(f"\nmissed: {', '.join(missed)}" if missed else "\nall goals met")
 sys.exit(1 if missed else 0)

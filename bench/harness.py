@@ -265,11 +265,12 @@ class Finding:
     unit: str
     goal: float  # the figure may not exceed it
     details: Mapping[str, Any]
+    at_least: bool = False  # the figure may not be below the goal instead
 
     @property
     def holds(self) -> bool:
         """Whether the goal is met."""
-        return self.figure <= self.goal
+        return self.figure >= self.goal if self.at_least else self.figure <= self.goal
 
 
 def report(name: str, findings: list[Finding]) -> int:
@@ -280,7 +281,8 @@ def report(name: str, findings: list[Finding]) -> int:
     with open(RESULTS / f"{name}.jsonl", "a") as file:
         for finding in findings:
             verdict = "holds" if finding.holds else "MISSED"
-            print(f"{finding.claim}: {finding.figure:g} {finding.unit} (goal: <= {finding.goal:g}) {verdict}")
+            bound = f"{'>=' if finding.at_least else '<='} {finding.goal:g}"
+            print(f"{finding.claim}: {finding.figure:g} {finding.unit} (goal: {bound}) {verdict}")
             print("  " + ", ".join(f"{key} {value}" for key, value in finding.details.items()), flush=True)
             line = {
                 "bench": name,
@@ -289,6 +291,7 @@ def report(name: str, findings: list[Finding]) -> int:
                 "figure": finding.figure,
                 "unit": finding.unit,
                 "goal": finding.goal,
+                "at_least": finding.at_least,
                 "holds": finding.holds,
                 "details": dict(finding.details),
                 "machine": machine,

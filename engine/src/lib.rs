@@ -55,10 +55,10 @@ mod python {
         #[pyo3(
             signature = (
                 url, *, connections = 16, rate = None, duration = None, method = "GET", body = Vec::new(),
-                headers = Vec::new(), timeout = 30.0, series = false, seed = 1
+                headers = Vec::new(), timeout = 30.0, series = false, samples = false, seed = 1
             ),
             text_signature = "(url, *, connections=16, rate=None, duration=None, method='GET', body=b'', headers=(), \
-                              timeout=30.0, series=False, seed=1)"
+                              timeout=30.0, series=False, samples=False, seed=1)"
         )]
         #[expect(clippy::too_many_arguments, reason = "each is a keyword of its own in Python")]
         fn new(
@@ -71,13 +71,14 @@ mod python {
             headers: Vec<(String, String)>,
             timeout: f64,
             series: bool,
+            samples: bool,
             seed: u64,
         ) -> PyResult<Self> {
             let mut plan =
                 Plan::try_new(url, method, &headers, body, connections, rate).map_err(PyValueError::new_err)?;
             plan.duration = duration.map(|seconds| span("duration", seconds)).transpose()?;
             plan.timeout = span("timeout", timeout)?;
-            (plan.series, plan.seed) = (series, seed);
+            (plan.series, plan.samples, plan.seed) = (series, samples, seed);
             let running = std::sync::Mutex::new(Running::Planned(Some(Box::new(plan))));
             Ok(Self { stop: Arc::default(), running })
         }

@@ -50,6 +50,7 @@ class Load:
         headers: Of each request, besides Host.
         timeout: Seconds from sending a request to the end of its answer.
         series: Report each failure with its time, 100 000 at most.
+        samples: Report each request with its time, latency and status, 5 000 000 at most.
         seed: Of the arrivals of an open loop.
 
     Raises:
@@ -68,6 +69,7 @@ class Load:
         headers: Sequence[tuple[str, str]] = (),
         timeout: float = 30.0,
         series: bool = False,
+        samples: bool = False,
         seed: int = 1,
     ) -> Self: ...
     def __enter__(self) -> Self: ...
@@ -88,7 +90,9 @@ class Load:
         answers by status. ``seconds`` is the time to the last end, ``rate`` requests per second.
         ``latency_ms`` holds ``p50``, ``p90``, ``p99``, ``p99_9``, ``max`` and ``mean`` of the requests that
         were answered, with whatever status. ``series`` (if asked for) lists the failures as ``{"at":
-        seconds since the start, "kind": ..., "status": ...}``.
+        seconds since the start, "kind": ..., "status": ...}``. ``samples`` (if asked for) lists the requests
+        that ended as ``[microseconds from the start to when it was to go out, microseconds from then to its end,
+        status or 0]``. ``unsent`` counts what an open loop could not send, as all connections were busy.
 
         Raises:
             OSError: The URL's host is unknown, or the load could not run.

@@ -83,6 +83,30 @@ def test_an_open_loop_keeps_its_rate() -> None:
     assert report["rate"] < 200
 
 
+def test_each_request_can_be_reported() -> None:
+    """Samples say of each request when it was to go out, how long it took and how it was answered."""
+    with serving() as (url, _):
+        report = json.loads(_engine.Load(f"{url}/503", rate=200, duration=0.5, samples=True).run())
+
+    assert len(report["samples"]) == report["requests"]
+    assert {status for _, _, status in report["samples"]} == {503}
+    assert all(0 <= at <= 500_000 and took > 0 for at, took, _ in report["samples"])
+
+
+def test_what_an_open_loop_cannot_send_is_counted() -> None:
+    """Requests that were due and found all connections busy are not forgotten."""
+    with closing(socket.socket()) as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        report = json.loads(
+            _engine.Load(url, connections=1, rate=500, duration=0.3, timeout=0.2, samples=True).run()
+        )
+
+    assert report["unsent"] > 0
+    assert report["failures"]["timeout"] == report["requests"]
+
+
 def test_failures_are_told_apart() -> None:
     """A bad status, a broken connection, none at all: each is counted as what it is, with its time."""
     with serving() as (url, _):

@@ -2,9 +2,10 @@
 //! answered) or an open one (requests come at a rate, whether answers come or not).
 //!
 //! In an open loop a request's latency counts from the moment it was meant to go out, so that a service that
-//! stalls is charged for the requests that had to wait for it ("coordinated omission", Tene 2013). Only the
-//! lateness of this program's own timers, while a connection waits for its next request, is not counted.
+//! stalls is charged for the requests that had to wait for it ("coordinated omission", Tene 2013). Requests that
+//! found no free connection until the end are counted as unsent.
 
+mod pace;
 mod plan;
 mod report;
 mod worker;
@@ -19,8 +20,8 @@ use tokio::time::Instant;
 
 pub use plan::Plan;
 
+use pace::Pace;
 use report::Recorder;
-use worker::Schedule;
 
 /// How often the request to stop is looked at.
 const STOP_LOOK: Duration = Duration::from_millis(10);
@@ -38,29 +39,38 @@ pub fn run(plan: Plan, stop: &Arc<AtomicBool>) -> Result<String, String> {
     runtime.block_on(async {
         let start = Instant::now();
         let stopped = Rc::new(Cell::new(false));
-        let recorder = Rc::new(RefCell::new(Recorder::new(start, plan.series)));
-        let schedule = Rc::new(RefCell::new(Schedule::new(start, plan.rate, plan.seed)));
+        let recorder = Rc::new(RefCell::new(Recorder::new(start, plan.series, plan.samples)));
+        let pace = plan.rate.map(|rate| Rc::new(Pace::new(start, rate, plan.seed)));
         let plan = Rc::new(plan);
         let workers: Vec<_> = (0..plan.connections)
             .map(|_| {
                 tokio::task::spawn_local(worker::work(
                     Rc::clone(&plan),
                     address,
-                    Rc::clone(&schedule),
+                    pace.clone(),
                     Rc::clone(&recorder),
                     Rc::clone(&stopped),
                 ))
             })
             .collect();
+        let pacer = pace.clone().map(|pace| {
+            let stopped = Rc::clone(&stopped);
+            tokio::task::spawn_local(async move { pace.run(&stopped).await })
+        });
         let over = plan.duration.map(|duration| start + duration);
         while !stop.load(Ordering::Relaxed) && over.is_none_or(|over| Instant::now() < over) {
             let look = over.map_or(STOP_LOOK, |over| (over - Instant::now()).min(STOP_LOOK));
             tokio::time::sleep(look).await;
         }
         stopped.set(true);
+        if let Some(pacer) = pacer {
+            let ended = pacer.await.map_err(|error| format!("the pace's task failed: {error}"))?;
+            ended.map_err(|error| format!("no timer: {error}"))?;
+        }
         for worker in workers {
             worker.await.map_err(|error| format!("a connection's task failed: {error}"))?;
         }
+        recorder.borrow_mut().note_unsent(pace.map_or(0, |pace| pace.unsent()));
         let report = recorder.borrow().to_json();
         Ok(report)
     })

@@ -27,6 +27,8 @@ pub struct Plan {
     pub timeout: Duration,
     /// Keep each failure with its time.
     pub series: bool,
+    /// Keep each request with its time, latency and status.
+    pub samples: bool,
     /// Of the arrivals of an open loop.
     pub seed: u64,
 }
@@ -72,6 +74,7 @@ impl Plan {
             duration: None,
             timeout: Duration::from_secs(30),
             series: false,
+            samples: false,
             seed: 1,
             url: uri,
         })

@@ -11,6 +11,9 @@ use tokio::time::Instant;
 /// Failures kept with their time.
 const SERIES_MAX: usize = 100_000;
 
+/// Requests kept one by one.
+const SAMPLES_MAX: usize = 5_000_000;
+
 /// Longer latencies count as this one, an hour. A histogram without bounds would clamp at 2 ms instead.
 const LATENCY_US_MAX: u64 = 3_600_000_000;
 
@@ -48,11 +51,21 @@ pub struct Recorder {
     /// Microseconds, of the requests that got an answer.
     latencies: Histogram<u64>,
     series: Option<Vec<(Duration, Failure)>>,
+    samples: Option<Vec<Sample>>,
+    unsent: usize,
+}
+
+/// One request: when it was to go out and how long it took, both in microseconds; its status, 0 without an answer.
+#[derive(Clone, Copy)]
+struct Sample {
+    from: u64,
+    took: u64,
+    status: u16,
 }
 
 impl Recorder {
-    /// Nothing yet; failures are kept one by one where `series` asks for it.
-    pub fn new(start: Instant, series: bool) -> Self {
+    /// Nothing yet; failures are kept one by one where `series` asks for it, all requests where `samples` does.
+    pub fn new(start: Instant, series: bool, samples: bool) -> Self {
         Self {
             start,
             last: start,
@@ -61,6 +74,8 @@ impl Recorder {
             failures: BTreeMap::new(),
             latencies: Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).expect("the bounds are in order"),
             series: series.then(Vec::new),
+            samples: samples.then(Vec::new),
+            unsent: 0,
         }
     }
 
@@ -69,9 +84,12 @@ impl Recorder {
         self.last = Instant::now();
         self.requests += 1;
         let status = outcome.map(|status| status.as_u16());
+        let latency = micros(self.last - from);
+        if let Some(samples) = self.samples.as_mut().filter(|samples| samples.len() < SAMPLES_MAX) {
+            samples.push(Sample { from: micros(from - self.start), took: latency, status: status.unwrap_or(0) });
+        }
         if let Ok(status) = status {
             *self.statuses.entry(status).or_default() += 1;
-            let latency = u64::try_from((self.last - from).as_micros()).unwrap_or(u64::MAX);
             self.latencies.saturating_record(latency.max(1));
         }
         match status {
@@ -86,6 +104,11 @@ impl Recorder {
         if let Some(series) = self.series.as_mut().filter(|series| series.len() < SERIES_MAX) {
             series.push((self.last - self.start, failure));
         }
+    }
+
+    /// So many requests were due and never went out, as all connections were busy.
+    pub fn note_unsent(&mut self, count: usize) {
+        self.unsent = count;
     }
 
     /// The report.
@@ -104,6 +127,7 @@ impl Recorder {
             "failed": failures.values().sum::<u64>(),
             "failures": failures,
             "statuses": statuses,
+            "unsent": self.unsent,
             "seconds": seconds,
             "rate": if seconds > 0.0 { self.requests as f64 / seconds } else { 0.0 },
             "latency_ms": {
@@ -124,8 +148,15 @@ impl Recorder {
                 })
                 .collect();
         }
+        if let Some(samples) = &self.samples {
+            report["samples"] = samples.iter().map(|sample| json!([sample.from, sample.took, sample.status])).collect();
+        }
         report.to_string()
     }
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -136,7 +167,7 @@ mod tests {
     #[test]
     fn long_latencies_are_kept() {
         let now = Instant::now();
-        let mut recorder = Recorder::new(now, false);
+        let mut recorder = Recorder::new(now, false, false);
         recorder.note(now - Duration::from_secs(5), Ok(StatusCode::OK));
 
         let report: Value = serde_json::from_str(&recorder.to_json()).expect("a report is JSON");

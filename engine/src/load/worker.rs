@@ -13,6 +13,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use super::pace::Pace;
 use super::plan::Plan;
 use super::report::{Failure, Recorder};
 use crate::proxy::body::SendBody;
@@ -21,49 +22,23 @@ use crate::proxy::upstream::Upstream;
 /// Pause after a connection that could not be made: a service that is not there must not keep a core busy.
 const CONNECT_PAUSE: Duration = Duration::from_millis(5);
 
-/// When the requests of an open loop are to go out; shared by all connections.
-pub struct Schedule {
-    next: Instant,
-    rate: Option<f64>,
-    state: u64,
-}
-
-impl Schedule {
-    /// Arrivals from `start` on, in a Poisson process of `rate` per second drawn from `seed`.
-    pub fn new(start: Instant, rate: Option<f64>, seed: u64) -> Self {
-        Self { next: start, rate, state: seed }
-    }
-
-    /// When the next request is to go out; `None`: as soon as a connection is free.
-    fn take(&mut self) -> Option<Instant> {
-        let rate = self.rate?;
-        let (at, unit) = (self.next, self.unit());
-        self.next += Duration::from_secs_f64(-unit.ln() / rate);
-        Some(at)
-    }
-
-    /// A number above 0, at most 1 (SplitMix64, Steele et al. 2014).
-    fn unit(&mut self) -> f64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^= mixed >> 31;
-        ((mixed >> 11) + 1) as f64 / (1u64 << 53) as f64
-    }
-}
-
-/// Asks until stopped.
+/// Asks until stopped; `pace` says when, in an open loop.
 pub async fn work(
     plan: Rc<Plan>,
     address: SocketAddr,
-    schedule: Rc<RefCell<Schedule>>,
+    pace: Option<Rc<Pace>>,
     recorder: Rc<RefCell<Recorder>>,
     stopped: Rc<Cell<bool>>,
 ) {
     let mut kept: Option<Box<Upstream>> = None;
     while !stopped.get() {
-        let Some(from) = wait_for_turn(&schedule, &stopped).await else { break };
+        let from = match &pace {
+            None => Instant::now(),
+            Some(pace) => match pace.turn(&stopped).await {
+                Some(due) => due,
+                None => break,
+            },
+        };
         let asked = tokio::time::timeout(plan.timeout, ask(&plan, address, kept.take())).await;
         let outcome = match asked {
             Ok(Ok((status, upstream))) => {
@@ -78,22 +53,6 @@ pub async fn work(
             tokio::time::sleep(CONNECT_PAUSE).await;
         }
     }
-}
-
-/// The moment from which the next request's latency counts; `None` once stopped.
-async fn wait_for_turn(schedule: &RefCell<Schedule>, stopped: &Cell<bool>) -> Option<Instant> {
-    let Some(at) = schedule.borrow_mut().take() else { return Some(Instant::now()) };
-    if at <= Instant::now() {
-        return Some(at);
-    }
-    while Instant::now() < at {
-        if stopped.get() {
-            return None;
-        }
-        // In short steps, so that a stop is heard though the next request is far away.
-        tokio::time::sleep_until(at.min(Instant::now() + Duration::from_millis(50))).await;
-    }
-    Some(Instant::now())
 }
 
 /// One request, to the end of its answer; gives the connection back where it can be used again.
@@ -134,23 +93,5 @@ fn poll_end(body: &mut Incoming, upstream: &mut Upstream, cx: &mut Context<'_>) 
             Some(Err(error)) => return Poll::Ready(Err(error)),
             None => return Poll::Ready(Ok(())),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn arrivals_come_at_the_rate_and_the_same_for_the_same_seed() {
-        let start = Instant::now();
-        let (mut one, mut other) = (Schedule::new(start, Some(1000.0), 7), Schedule::new(start, Some(1000.0), 7));
-
-        let ones: Vec<_> = (0..10_000).filter_map(|_| one.take()).collect();
-        let others: Vec<_> = (0..10_000).filter_map(|_| other.take()).collect();
-
-        assert_eq!(ones, others);
-        let seconds = (ones[9_999] - start).as_secs_f64();
-        assert!((9.5..10.5).contains(&seconds), "{seconds}");
     }
 }
