@@ -17,8 +17,13 @@ const KEPT_MAX: usize = 1024;
 pub enum Kind {
     /// The process of an instance is gone; it gets no more requests.
     TargetExited,
-    /// No connection to an instance could be made; it is set aside for a while.
+    /// No connection to an instance could be made, or it answers nothing while others do; it is set aside for a
+    /// while.
     TargetSuspect,
+    /// An instance failed too often; it gets hardly any requests until it answers well.
+    TargetEjected,
+    /// An instance is as good as the others again.
+    TargetReturned,
     /// A request waits for a service that has no target.
     NoTarget,
 }

@@ -40,6 +40,12 @@ impl Budget {
         allowed
     }
 
+    /// A try that was taken out was not made.
+    pub fn give_back(&mut self, now: Time) {
+        let slot = self.slot(now);
+        slot.1 = (slot.1 - 1.0).max(0.0);
+    }
+
     fn slot(&mut self, now: Time) -> &mut (f64, f64) {
         let second = now.as_secs();
         for passed in self.second + 1..=second.min(self.second + SLOTS) {

@@ -6,12 +6,26 @@
 //! Connections, retries and bodies are `proxy/`'s.
 
 mod budget;
+mod choose;
+mod estimate;
+mod health;
 mod outcome;
+mod policy;
+mod queue;
 mod service;
+mod target;
 
 #[cfg(test)]
 mod properties;
 
+use std::time::Duration;
+
 pub use budget::{Budget, backoff};
+pub use health::Cause;
 pub use outcome::{Failure, Outcome};
-pub use service::{Limits, Service, Sought, TargetKey, Ticket, Time};
+pub use policy::Policy;
+pub use queue::{Class, Refusal};
+pub use service::{Ask, Next, Notice, Service, Sought, TargetKey, Ticket};
+
+/// A moment: the time since some fixed start.
+pub type Time = Duration;

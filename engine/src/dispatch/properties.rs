@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{Limits, Service, Sought, TargetKey, Ticket, Time};
+use super::{Ask, Class, Failure, Next, Outcome, Policy, Refusal, Service, Sought, TargetKey, Ticket, Time};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -46,11 +46,15 @@ struct World {
     refused: HashMap<TargetKey, Time>,
 }
 
+/// Without what keeps a free place from a request for a time: that is tested by itself.
+fn policy(concurrency: Option<u32>) -> Policy {
+    Policy { concurrency, queue_max: Some(8), slow_start: Time::ZERO, ..Policy::default() }
+}
+
 impl World {
     fn new() -> Self {
-        let limits = Limits { concurrency: Some(2), queue_max: 8 };
         Self {
-            service: Service::new(limits),
+            service: Service::new(policy(Some(2)), 7),
             now: Time::from_secs(1),
             concurrency: Some(2),
             serving: Vec::new(),
@@ -61,10 +65,13 @@ impl World {
     }
 
     fn seek(&mut self, ticket: Ticket, avoid: &[TargetKey]) {
-        match self.service.seek(ticket, avoid, self.now) {
+        let deadline = self.now + Duration::from_secs(3600);
+        let ask = Ask { ticket, avoid, is_again: !avoid.is_empty(), class: Class::Normal, deadline, bytes: 1 };
+        match self.service.seek(&ask, self.now) {
             Sought::Placed(key) => self.place(ticket, key),
             Sought::Waiting => assert!(self.waiting.insert(ticket), "a request waits once"),
-            Sought::Full => assert!(avoid.is_empty() && self.waiting.len() >= 8),
+            Sought::Refused(Refusal::QueueFull) => assert!(avoid.is_empty() && self.waiting.len() >= 8),
+            Sought::Refused(Refusal::Late { .. }) => panic!("an hour is enough"),
         }
     }
 
@@ -78,7 +85,8 @@ impl World {
     }
 
     fn grant_all(&mut self) {
-        while let Some((ticket, key)) = self.service.grant(self.now) {
+        while let Some(next) = self.service.next(self.now) {
+            let Next::Granted(ticket, key) = next else { panic!("an hour is enough") };
             assert!(self.waiting.remove(&ticket), "a grant goes to a request that waits");
             self.place(ticket, key);
         }
@@ -86,7 +94,7 @@ impl World {
 
     fn apply(&mut self, step: &Step) {
         match *step {
-            Step::Add if self.serving.len() < 5 => self.serving.push(self.service.add()),
+            Step::Add if self.serving.len() < 5 => self.serving.push(self.service.add(self.now)),
             Step::Remove(at) if !self.serving.is_empty() => {
                 let key = self.serving.swap_remove(at % self.serving.len());
                 self.service.remove(key);
@@ -97,21 +105,21 @@ impl World {
             }
             Step::Finish(at) if !self.placed.is_empty() => {
                 let (_, key) = self.placed.swap_remove(at % self.placed.len());
-                self.service.answered(key);
+                self.service.connected(key);
                 self.refused.remove(&key);
-                self.service.release(key);
+                let took = Duration::from_millis(5);
+                self.service.finished(key, false, &Outcome::Ok { took }, self.now);
             }
             Step::FailAndComeBack(at) if !self.placed.is_empty() => {
                 let (ticket, key) = self.placed.swap_remove(at % self.placed.len());
-                self.service.release(key);
+                self.service.finished(key, false, &Outcome::Abandoned { after: Duration::ZERO }, self.now);
                 self.grant_all();
                 self.seek(ticket, &[key]);
             }
             Step::Refuse(at) if !self.placed.is_empty() => {
                 let (ticket, key) = self.placed.swap_remove(at % self.placed.len());
-                self.service.refused(key, self.now);
                 self.refused.insert(key, self.now);
-                self.service.release(key);
+                self.service.finished(key, false, &Outcome::Failed(Failure::Connect), self.now);
                 self.grant_all();
                 self.seek(ticket, &[key]);
             }
@@ -119,13 +127,13 @@ impl World {
                 let mut tickets: Vec<_> = self.waiting.iter().copied().collect();
                 tickets.sort();
                 let ticket = tickets[at % tickets.len()];
-                self.service.cancel(ticket);
+                self.service.cancel(Class::Normal, ticket);
                 self.waiting.remove(&ticket);
             }
             Step::Pass(ms) => self.now += Duration::from_millis(ms.into()),
             Step::Limit(concurrency) => {
                 self.concurrency = concurrency;
-                self.service.set_limits(Limits { concurrency, queue_max: 8 });
+                self.service.set_policy(policy(concurrency));
             }
             _ => {}
         }
@@ -172,7 +180,7 @@ proptest! {
             world.apply(step);
         }
         world.apply(&Step::Limit(Some(1)));
-        world.serving.push(world.service.add());
+        world.serving.push(world.service.add(world.now));
         world.grant_all();
 
         let mut rounds = 0;

@@ -1,34 +1,33 @@
 //! The queue and the places of one service.
 //!
 //! Rules:
-//! * a target never has more requests than `concurrency`;
+//! * a target never has more requests than its limit;
 //! * no request waits while an eligible target has a free place;
-//! * waiting requests are served by the age of their ticket, so a request that is tried again goes before
-//!   younger ones;
-//! * among eligible targets the one with the fewest requests in flight is taken, ties in turn; targets that
-//!   the request has already failed on come last;
+//! * waiting requests are served by class, then by the age of their ticket, so that a request that is tried again
+//!   goes before younger ones; while the oldest has used up half of its time the newest goes first, since those that
+//!   can't be in time any more would otherwise take all places;
+//! * a request whose expected wait is longer than its time is refused at once;
+//! * among eligible targets the one where the answer is expected first is taken, see [`super::choose`]; targets
+//!   that the request has already failed on come last;
 //! * a target that refused a connection is set aside for 100 ms, doubling to 2 s; when there is no other, it
-//!   is tried again after 10 ms, doubling to 100 ms.
-
-use std::collections::BTreeMap;
-use std::time::Duration;
+//!   is tried again after 10 ms, doubling to 100 ms;
+//! * a target that fails, stalls or asks to be left alone gets nothing for a while, see [`super::target`]; never
+//!   more than half of them at a time.
 
 use slab::Slab;
 
+use super::Time;
+use super::estimate::Times;
+use super::health::Cause;
 use super::outcome::{Failure, Outcome};
-
-/// A moment: the time since some fixed start.
-pub type Time = Duration;
-
-const ASIDE_FIRST: Duration = Duration::from_millis(100);
-const ASIDE_MAX: Duration = Duration::from_secs(2);
-const LAST_HOPE_FIRST: Duration = Duration::from_millis(10);
-const LAST_HOPE_MAX: Duration = Duration::from_millis(100);
+use super::policy::Policy;
+use super::queue::{Class, Queue, Refusal};
+use super::target::Target;
 
 /// Names a target for as long as it, or a request on it, lives; never names another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TargetKey {
-    index: usize,
+    pub(super) index: usize,
     serial: u64,
 }
 
@@ -36,13 +35,26 @@ pub struct TargetKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(u64);
 
-/// What one service allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Requests at a time per target; `None`: as many as come.
-    pub concurrency: Option<u32>,
-    /// Requests that may wait at once.
-    pub queue_max: usize,
+impl Ticket {
+    pub(super) const FIRST: Self = Self(0);
+    pub(super) const LAST: Self = Self(u64::MAX);
+}
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// Its place in the order.
+    pub ticket: Ticket,
+    /// Targets that it goes to last: those it has failed on, or those it is not for.
+    pub avoid: &'a [TargetKey],
+    /// It was admitted before, and is not refused.
+    pub is_again: bool,
+    /// How early it is served.
+    pub class: Class,
+    /// When nobody waits for it any more.
+    pub deadline: Time,
+    /// What it takes up in memory while it waits.
+    pub bytes: u64,
 }
 
 /// The answer to [`Service::seek`].
@@ -50,63 +62,106 @@ pub struct Limits {
 pub enum Sought {
     /// A place on this target is taken for the request.
     Placed(TargetKey),
-    /// The request is in the queue; [`Service::grant`] will name it, unless [`Service::cancel`] comes first.
+    /// The request is in the queue; [`Service::next`] will name it, unless [`Service::cancel`] comes first.
     Waiting,
-    /// The queue is full; nothing was changed.
-    Full,
+    /// It is not taken in; nothing was changed.
+    Refused(Refusal),
 }
 
-#[derive(Debug)]
-struct Target {
-    serial: u64,
-    in_flight: u32,
-    /// False: gets no request any more, and is forgotten once nothing is in flight.
-    serving: bool,
-    strikes: u32,
-    aside_until: Time,
-    last_hope_at: Time,
+/// What is to be done for a request that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// A place on this target is taken for it.
+    Granted(Ticket, TargetKey),
+    /// It is out of the queue, and is to be told why.
+    Shed(Ticket, Refusal),
+}
+
+/// What happened to a target that others may want to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// No connection can be made; it is set aside for a while.
+    Unreachable(TargetKey),
+    /// It failed too often, and gets hardly any requests.
+    Ejected(TargetKey, Cause),
+    /// It has answered nothing for long while others do, and gets no requests until it does.
+    Stalled(TargetKey),
+    /// It is as good as the others again.
+    Returned(TargetKey),
+}
+
+impl Notice {
+    /// The target that it is about.
+    pub fn key(self) -> TargetKey {
+        match self {
+            Self::Unreachable(key) | Self::Ejected(key, _) | Self::Stalled(key) | Self::Returned(key) => key,
+        }
+    }
 }
 
 /// The targets, the places and the queue of one service.
 #[derive(Debug)]
 pub struct Service {
-    limits: Limits,
-    targets: Slab<Target>,
-    /// By ticket, hence by age; the value is the targets to avoid.
-    queue: BTreeMap<Ticket, Vec<TargetKey>>,
+    pub(super) policy: Policy,
+    pub(super) targets: Slab<Target>,
+    queue: Queue,
     next_serial: u64,
     next_ticket: u64,
     /// Where the next search begins, so that ties go round.
-    turn: usize,
+    pub(super) turn: usize,
+    pub(super) times: Times,
+    /// [`Times`]' median, 99th percentile and mean, brought up to date now and then.
+    pub(super) known: Known,
+    pub(super) chance: u64,
+    /// When a target last answered.
+    pub(super) heard_at: Time,
+    notices: Vec<Notice>,
+}
+
+/// What the service's times come to, in seconds; `None`: too little is known.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Known {
+    pub p50: Option<Time>,
+    pub p99: Option<Time>,
+    pub mean: Option<f64>,
+    /// Samples since this was worked out.
+    age: u32,
 }
 
 impl Service {
-    /// A service without targets.
-    pub fn new(limits: Limits) -> Self {
-        Self { limits, targets: Slab::new(), queue: BTreeMap::new(), next_serial: 0, next_ticket: 0, turn: 0 }
+    /// A service without targets; `seed` is where its chance comes from.
+    pub fn new(policy: Policy, seed: u64) -> Self {
+        Self {
+            policy,
+            targets: Slab::new(),
+            queue: Queue::default(),
+            next_serial: 0,
+            next_ticket: 0,
+            turn: 0,
+            times: Times::default(),
+            known: Known::default(),
+            chance: seed | 1,
+            heard_at: Time::ZERO,
+            notices: Vec::new(),
+        }
     }
 
-    /// Follows other limits from now on. Places taken beyond a smaller limit stay taken until released.
-    pub fn set_limits(&mut self, limits: Limits) {
-        self.limits = limits;
+    /// Follows other limits from now on. Places taken beyond a smaller limit stay taken until given back.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
     }
 
-    /// Adds a target; the caller then calls [`Service::grant`] until it gives nothing.
-    pub fn add(&mut self) -> TargetKey {
+    /// Adds a target; the caller then calls [`Service::next`] until it gives nothing.
+    pub fn add(&mut self, now: Time) -> TargetKey {
         self.next_serial += 1;
         let serial = self.next_serial;
-        let index = self.targets.insert(Target {
-            serial,
-            in_flight: 0,
-            serving: true,
-            strikes: 0,
-            aside_until: Time::ZERO,
-            last_hope_at: Time::ZERO,
-        });
+        // Where none has proved itself there is nobody to leave the requests to.
+        let has_peers = self.targets.iter().any(|(_, target)| target.serving && target.has_proved_itself());
+        let index = self.targets.insert(Target::new(serial, has_peers.then_some(now), now));
         TargetKey { index, serial }
     }
 
-    /// Sends nothing more to a target. What is in flight there stays counted until released.
+    /// Sends nothing more to a target. What is in flight there stays counted until given back.
     pub fn remove(&mut self, key: TargetKey) {
         if let Some(target) = self.target_mut(key) {
             target.serving = false;
@@ -122,53 +177,119 @@ impl Service {
         Ticket(self.next_ticket)
     }
 
-    /// Seeks a place for a request. `avoid` holds the targets it has failed on already; a request that comes
-    /// back so was admitted once and is not refused for a full queue.
-    pub fn seek(&mut self, ticket: Ticket, avoid: &[TargetKey], now: Time) -> Sought {
-        let overtakes = self.queue.first_key_value().is_some_and(|(first, _)| *first < ticket);
-        if !overtakes && let Some(key) = self.choose(avoid, now) {
-            self.take(key);
+    /// Seeks a place for a request.
+    pub fn seek(&mut self, ask: &Ask<'_>, now: Time) -> Sought {
+        if !self.queue.goes_before(ask)
+            && let Some(key) = self.choose(ask.avoid, now)
+        {
+            self.take(key, now);
             return Sought::Placed(key);
         }
-        if avoid.is_empty() && self.queue.len() >= self.limits.queue_max {
-            return Sought::Full;
+        if !ask.is_again
+            && let Some(refusal) = self.refusal(ask, now)
+        {
+            return Sought::Refused(refusal);
         }
-        self.queue.insert(ticket, avoid.to_vec());
+        self.queue.join(ask, now);
         Sought::Waiting
     }
 
+    /// Takes a place on a target other than these if one is idle and nobody waits: for a second try beside a first.
+    pub fn seek_idle(&mut self, avoid: &[TargetKey], now: Time) -> Option<TargetKey> {
+        let (places, taken) = self.places();
+        if !self.queue.is_empty() || places.is_some_and(|places| 4 * taken > 3 * places) {
+            return None;
+        }
+        let key = self.choose(avoid, now).filter(|key| !avoid.contains(key))?;
+        self.take(key, now);
+        Some(key)
+    }
+
     /// Takes a request out of the queue, if it is there.
-    pub fn cancel(&mut self, ticket: Ticket) {
-        self.queue.remove(&ticket);
+    pub fn cancel(&mut self, class: Class, ticket: Ticket) {
+        self.queue.leave((class, ticket));
     }
 
-    /// Gives a free place to the oldest request that waits; `None` when there is no such pair. To be called
-    /// until it gives nothing after every `add`, `release`, `refused`, `answered`, `set_limits` and `wake_at`.
-    pub fn grant(&mut self, now: Time) -> Option<(Ticket, TargetKey)> {
-        let avoid = self.queue.first_entry()?;
-        let (ticket, avoid) = (*avoid.key(), avoid.get().clone());
+    /// What is to be done for a request that waits; `None`: nothing now. To be called until it gives nothing after
+    /// every `add`, `finished`, `connected`, `begun`, `set_policy` and `wake_at`.
+    pub fn next(&mut self, now: Time) -> Option<Next> {
+        let (place, waiting) = self.queue.next(now)?;
+        let needed = self.known.p50.unwrap_or_default() / 2;
+        if waiting.deadline < now + needed {
+            let wait = now.saturating_sub(waiting.since);
+            self.queue.leave(place);
+            return Some(Next::Shed(place.1, Refusal::Late { wait }));
+        }
+        let avoid = waiting.avoid.clone();
         let key = self.choose(&avoid, now)?;
-        self.queue.remove(&ticket);
-        self.take(key);
-        Some((ticket, key))
+        self.queue.leave(place);
+        self.take(key, now);
+        Some(Next::Granted(place.1, key))
     }
 
-    /// Gives back the place of a request that is over; true when it is news that no connection to the target can
-    /// be made.
-    pub fn finished(&mut self, key: TargetKey, outcome: &Outcome, now: Time) -> bool {
-        let news = match outcome {
-            Outcome::Failed(Failure::Connect) => self.refused(key, now),
-            Outcome::Busy { retry_after } => {
-                if let Some(target) = self.target_mut(key) {
-                    target.aside_until = target.aside_until.max(now + *retry_after);
-                    target.last_hope_at = target.last_hope_at.max(now + LAST_HOPE_MAX);
-                }
-                false
-            }
-            _ => false,
-        };
-        self.release(key);
+    /// A connection to the target was made.
+    pub fn connected(&mut self, key: TargetKey) -> bool {
+        let news = self.target_mut(key).is_some_and(Target::connected);
+        if news {
+            self.notices.push(Notice::Returned(key));
+        }
         news
+    }
+
+    /// The target has begun to answer a request: it does not stall.
+    pub fn begun(&mut self, key: TargetKey, now: Time) {
+        self.heard_at = now;
+        if self.target_mut(key).is_some_and(|target| target.heard(now)) {
+            self.notices.push(Notice::Returned(key));
+        }
+    }
+
+    /// Gives back the place of a request that is over. `has_begun`: [`Service::begun`] was called for it.
+    pub fn finished(&mut self, key: TargetKey, has_begun: bool, outcome: &Outcome, now: Time) {
+        let alone_max = self.serving() / 2;
+        let left_alone = self.targets.iter().filter(|(_, target)| target.is_left_alone(now)).count();
+        let peers = matches!(outcome, Outcome::Failed(_)).then(|| self.peers_share(key, now)).flatten();
+        let chance = self.unit();
+        let eject = self.policy.eject && left_alone < alone_max;
+        let Some(target) = self.target_mut(key) else { return };
+        target.in_flight = target.in_flight.saturating_sub(1);
+        if !has_begun {
+            target.unanswered = target.unanswered.saturating_sub(1);
+        }
+        let mut notice = None;
+        match *outcome {
+            Outcome::Ok { took } => {
+                target.speed.add(took);
+                target.ok_count += 1;
+                if target.health.ok(now) {
+                    target.begin_anew(now);
+                    notice = Some(Notice::Returned(key));
+                }
+            }
+            Outcome::Failed(Failure::Connect) => {
+                notice = target.unreachable(now).then_some(Notice::Unreachable(key));
+            }
+            Outcome::Failed(_) => {
+                if let Some(cause) = target.health.failed(peers, now)
+                    && eject
+                {
+                    target.health.put_aside(chance, now);
+                    notice = Some(Notice::Ejected(key, cause));
+                }
+            }
+            Outcome::Busy { retry_after } if left_alone < alone_max => {
+                target.paused_until = target.paused_until.max(now + retry_after);
+            }
+            Outcome::Busy { .. } => {}
+            Outcome::Abandoned { after } => target.speed.at_least(after),
+        }
+        if target.in_flight == 0 && !target.serving {
+            self.targets.remove(key.index);
+        }
+        self.notices.extend(notice);
+        if let Outcome::Ok { took } = *outcome {
+            self.learn(took);
+        }
     }
 
     /// Whether a target other than these may get requests.
@@ -178,50 +299,33 @@ impl Service {
             .any(|(index, target)| target.serving && !avoid.contains(&TargetKey { index, serial: target.serial }))
     }
 
-    /// Gives back the place of a request that is over, however it ended.
-    pub fn release(&mut self, key: TargetKey) {
-        if let Some(target) = self.target_mut(key) {
-            debug_assert!(target.in_flight > 0, "a place is released once");
-            target.in_flight = target.in_flight.saturating_sub(1);
-            if target.in_flight == 0 && !target.serving {
-                self.targets.remove(key.index);
-            }
-        }
+    /// How long a first try has before a second one beside it: the larger of the 99th percentile and twice the
+    /// median; `None`: too little is known.
+    pub fn hedge_after(&self) -> Option<Time> {
+        Some(self.known.p99?.max(self.known.p50? * 2))
     }
 
-    /// A connection to the target could not be made: it is set aside for a while. True when that is news.
-    pub fn refused(&mut self, key: TargetKey, now: Time) -> bool {
-        let Some(target) = self.target_mut(key) else { return false };
-        let news = target.strikes == 0;
-        let doublings = target.strikes.min(8);
-        target.strikes += 1;
-        target.aside_until = now + (ASIDE_FIRST * 2u32.pow(doublings)).min(ASIDE_MAX);
-        target.last_hope_at = now + (LAST_HOPE_FIRST * 2u32.pow(doublings)).min(LAST_HOPE_MAX);
-        news
-    }
-
-    /// A connection to the target was made: it is as good as the others again. True when that is news.
-    pub fn answered(&mut self, key: TargetKey) -> bool {
-        let Some(target) = self.target_mut(key).filter(|target| target.strikes > 0) else { return false };
-        target.strikes = 0;
-        target.aside_until = Time::ZERO;
-        target.last_hope_at = Time::ZERO;
-        true
-    }
-
-    /// When a target that is set aside can next be given to a request that waits; `None`: time alone changes
-    /// nothing.
+    /// When time alone next changes something for a request that waits; `None`: it does not.
     pub fn wake_at(&self, now: Time) -> Option<Time> {
         if self.queue.is_empty() {
             return None;
         }
         let fresh = self.has_fresh(now);
-        self.targets
+        let opening = self
+            .targets
             .iter()
-            .filter(|(_, target)| target.serving && self.has_place(target))
-            .map(|(_, target)| if fresh { target.aside_until } else { target.aside_until.min(target.last_hope_at) })
+            .filter(|(_, target)| target.serving && target.has_place(self.policy.concurrency))
+            .map(|(_, target)| self.opens_at(target, fresh))
             .filter(|at| *at > now)
-            .min()
+            .min();
+        let rising =
+            self.targets.iter().any(|(_, target)| target.serving && self.limit(target, now) < self.policy.concurrency);
+        opening.into_iter().chain(rising.then(|| now + super::target::RISE_EACH)).min()
+    }
+
+    /// What happened to targets since this was asked last.
+    pub fn notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
     }
 
     /// Requests that wait.
@@ -239,6 +343,14 @@ impl Service {
         self.target(key).map_or(0, |target| target.in_flight)
     }
 
+    pub(super) fn key_of(&self, index: usize) -> TargetKey {
+        TargetKey { index, serial: self.targets[index].serial }
+    }
+
+    pub(super) fn note(&mut self, notice: Notice) {
+        self.notices.push(notice);
+    }
+
     fn target(&self, key: TargetKey) -> Option<&Target> {
         self.targets.get(key.index).filter(|target| target.serial == key.serial)
     }
@@ -247,180 +359,71 @@ impl Service {
         self.targets.get_mut(key.index).filter(|target| target.serial == key.serial)
     }
 
-    fn take(&mut self, key: TargetKey) {
+    fn take(&mut self, key: TargetKey, now: Time) {
         self.turn = key.index + 1;
         if let Some(target) = self.target_mut(key) {
-            target.in_flight += 1;
+            target.take(now);
         }
     }
 
-    fn has_place(&self, target: &Target) -> bool {
-        self.limits.concurrency.is_none_or(|limit| target.in_flight < limit)
+    fn refusal(&self, ask: &Ask<'_>, now: Time) -> Option<Refusal> {
+        let (places, _) = self.places();
+        let queue_max = self.policy.queue_max.unwrap_or_else(|| {
+            places.map_or(10_000, |places| {
+                usize::try_from(places).unwrap_or(usize::MAX).saturating_mul(50).clamp(128, 10_000)
+            })
+        });
+        if self.queue.len() >= queue_max || self.queue.bytes().saturating_add(ask.bytes) > self.policy.queue_bytes_max {
+            return Some(Refusal::QueueFull);
+        }
+        let (mean, p50) = (self.known.mean?, self.known.p50?);
+        let places = places.filter(|places| *places > 0)?;
+        let before = self.queue.before(ask.class) + 1;
+        let wait = Time::try_from_secs_f64(before as f64 * mean / places as f64).ok()?;
+        (now + wait + p50 > ask.deadline).then_some(Refusal::Late { wait })
     }
 
-    /// Whether any target is not set aside: then those that are get nothing.
-    fn has_fresh(&self, now: Time) -> bool {
-        self.targets.iter().any(|(_, target)| target.serving && target.aside_until <= now)
+    /// Places in all (`None`: not limited) and those taken.
+    fn places(&self) -> (Option<u64>, u64) {
+        let serving = self.targets.iter().filter(|(_, target)| target.serving);
+        let (mut count, mut taken) = (0u64, 0u64);
+        for (_, target) in serving {
+            count += 1;
+            taken += u64::from(target.in_flight);
+        }
+        (self.policy.concurrency.map(|limit| count * u64::from(limit)), taken)
     }
 
-    fn choose(&self, avoid: &[TargetKey], now: Time) -> Option<TargetKey> {
-        let fresh = self.has_fresh(now);
-        let from_turn = |index: usize| (index < self.turn, index);
-        self.targets
-            .iter()
-            .filter(|(_, target)| target.serving && self.has_place(target))
-            .filter(|(_, target)| target.aside_until <= now || (!fresh && target.last_hope_at <= now))
-            .map(|(index, target)| (TargetKey { index, serial: target.serial }, target.in_flight))
-            .min_by_key(|(key, in_flight)| (avoid.contains(key), *in_flight, from_turn(key.index)))
-            .map(|(key, _)| key)
+    fn peers_share(&mut self, key: TargetKey, now: Time) -> Option<f64> {
+        let others = self.targets.iter_mut().filter(|(index, target)| target.serving && *index != key.index);
+        let mut shares: Vec<f64> = others.filter_map(|(_, target)| target.health.share(now)).collect();
+        shares.sort_by(f64::total_cmp);
+        shares.get(shares.len() / 2).copied()
+    }
+
+    fn learn(&mut self, took: Time) {
+        self.times.add(took);
+        self.known.age += 1;
+        if self.known.age >= 64 || self.known.p50.is_none() {
+            self.known = Known {
+                p50: self.times.quantile(0.5),
+                p99: self.times.quantile(0.99),
+                mean: self.times.mean(),
+                age: 0,
+            };
+        }
+    }
+
+    /// A number from 0 up to 1: xorshift64* (Vigna 2014).
+    pub(super) fn unit(&mut self) -> f64 {
+        self.chance ^= self.chance >> 12;
+        self.chance ^= self.chance << 25;
+        self.chance ^= self.chance >> 27;
+        let bits = self.chance.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11;
+        bits as f64 / (1u64 << 53) as f64
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NOW: Time = Time::from_secs(100);
-
-    fn service(concurrency: Option<u32>) -> Service {
-        Service::new(Limits { concurrency, queue_max: 2 })
-    }
-
-    fn seek(service: &mut Service, now: Time) -> Sought {
-        let ticket = service.ticket();
-        service.seek(ticket, &[], now)
-    }
-
-    #[test]
-    fn equal_targets_are_taken_in_turn() {
-        let mut service = service(None);
-        let (a, b) = (service.add(), service.add());
-
-        let taken: Vec<_> = (0..4).map(|_| seek(&mut service, NOW)).collect();
-
-        assert_eq!(taken, [a, b, a, b].map(Sought::Placed));
-    }
-
-    #[test]
-    fn the_target_with_fewest_in_flight_is_taken() {
-        let mut service = service(None);
-        let (a, b) = (service.add(), service.add());
-        seek(&mut service, NOW);
-        seek(&mut service, NOW);
-        seek(&mut service, NOW);
-        service.release(b);
-
-        let taken = seek(&mut service, NOW);
-
-        assert_eq!((taken, service.in_flight(a), service.in_flight(b)), (Sought::Placed(b), 2, 1));
-    }
-
-    #[test]
-    fn the_oldest_request_gets_the_place_that_frees() {
-        let mut service = service(Some(1));
-        let target = service.add();
-        seek(&mut service, NOW);
-        let (older, younger) = (service.ticket(), service.ticket());
-        service.seek(younger, &[], NOW);
-        service.seek(older, &[target], NOW);
-        service.release(target);
-
-        let granted = service.grant(NOW);
-
-        assert_eq!((granted, service.waiting()), (Some((older, target)), 1));
-    }
-
-    #[test]
-    fn a_full_queue_refuses_new_requests_but_not_returning_ones() {
-        let mut service = service(Some(1));
-        let target = service.add();
-        for _ in 0..3 {
-            seek(&mut service, NOW);
-        }
-        let returning = service.ticket();
-
-        let answers = (seek(&mut service, NOW), service.seek(returning, &[target], NOW));
-
-        assert_eq!(answers, (Sought::Full, Sought::Waiting));
-    }
-
-    #[test]
-    fn a_target_that_refused_is_set_aside_while_there_is_another() {
-        let mut service = service(None);
-        let (a, b) = (service.add(), service.add());
-        service.refused(a, NOW);
-
-        let taken: Vec<_> = (0..3).map(|_| seek(&mut service, NOW + Duration::from_millis(99))).collect();
-        let after = seek(&mut service, NOW + Duration::from_millis(100));
-
-        assert_eq!((taken, after), (vec![Sought::Placed(b); 3], Sought::Placed(a)));
-    }
-
-    #[test]
-    fn the_only_target_is_tried_again_soon_though_it_refused() {
-        let mut service = service(None);
-        let only = service.add();
-        service.refused(only, NOW);
-
-        let at_once = seek(&mut service, NOW);
-        let soon = service.wake_at(NOW);
-
-        assert_eq!((at_once, soon), (Sought::Waiting, Some(NOW + LAST_HOPE_FIRST)));
-        assert!(service.grant(NOW).is_none());
-        assert!(service.grant(NOW + LAST_HOPE_FIRST).is_some());
-    }
-
-    #[test]
-    fn setting_aside_grows_to_a_bound_and_ends_with_an_answer() {
-        let mut service = service(None);
-        let target = service.add();
-        for _ in 0..40 {
-            service.refused(target, NOW);
-        }
-        seek(&mut service, NOW);
-
-        let bound = service.wake_at(NOW);
-        service.answered(target);
-
-        assert_eq!((bound, service.wake_at(NOW)), (Some(NOW + LAST_HOPE_MAX), None));
-        assert!(service.grant(NOW).is_some());
-    }
-
-    #[test]
-    fn a_request_avoids_the_target_it_failed_on_unless_there_is_no_other() {
-        let mut service = service(Some(1));
-        let (a, b) = (service.add(), service.add());
-        let ticket = service.ticket();
-
-        let first = service.seek(ticket, &[a], NOW);
-        let second = service.seek(ticket, &[a], NOW);
-
-        assert_eq!((first, second), (Sought::Placed(b), Sought::Placed(a)));
-    }
-
-    #[test]
-    fn a_removed_target_gets_nothing_and_is_counted_to_its_last_request() {
-        let mut service = service(None);
-        let target = service.add();
-        seek(&mut service, NOW);
-        service.remove(target);
-
-        let refused = seek(&mut service, NOW);
-
-        assert_eq!((refused, service.in_flight(target), service.serving()), (Sought::Waiting, 1, 0));
-        service.release(target);
-        assert_eq!(service.in_flight(target), 0);
-    }
-
-    #[test]
-    fn an_old_key_never_names_a_newer_target() {
-        let mut service = service(None);
-        let old = service.add();
-        service.remove(old);
-        let new = service.add();
-
-        service.remove(old);
-
-        assert_eq!(seek(&mut service, NOW), Sought::Placed(new));
-    }
-}
+#[path = "service_tests.rs"]
+mod tests;

@@ -153,7 +153,7 @@ async fn connection_to(place: &Place, outbound: &Outbound) -> Option<Box<Upstrea
     }
     match Upstream::connect(place.target.address).await {
         Ok(upstream) => {
-            place.answered();
+            place.connected();
             Some(upstream)
         }
         Err(error) => {
@@ -216,8 +216,7 @@ async fn switch(
         place.fails(Failure::Reset);
         return Err(Lost::Invalid);
     };
-    // How long the tunnel lasts says nothing of how fast the instance is.
-    place.completed();
+    place.is_carried();
     headers::strip_hop_by_hop(&mut parts.headers);
     parts.version = Version::HTTP_11;
     parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));

@@ -14,9 +14,11 @@ use super::revisions::{Avoid, Dealer, Figures};
 use super::shared::{Chance, Count, lock};
 use super::target::{Place, Target};
 use crate::control::events::{Event, Kind};
-use crate::control::policy::Retry;
+use crate::control::policy::{Hedge, Retry};
 use crate::control::table;
-use crate::dispatch::{self, Budget, Limits, Outcome, Service, Sought, TargetKey, Ticket, Time};
+use crate::dispatch::{
+    self, Ask, Budget, Class, Next, Notice, Outcome, Refusal, Service, Sought, TargetKey, Ticket, Time,
+};
 
 /// What a service's requests are held to; see `table.py` for the meaning of each.
 #[derive(Clone, Debug)]
@@ -29,6 +31,8 @@ pub struct Policy {
     pub retry: Retry,
     /// Shares of revisions; empty: they make no difference.
     pub split: Vec<table::Share>,
+    /// Second tries beside the first.
+    pub hedge: Option<Hedge>,
 }
 
 impl From<&table::Backend> for Policy {
@@ -38,6 +42,7 @@ impl From<&table::Backend> for Policy {
             wait: Duration::from_millis(backend.wait_ms),
             retry: backend.retry.clone(),
             split: backend.split.clone(),
+            hedge: backend.hedge.clone(),
         }
     }
 }
@@ -47,10 +52,27 @@ impl From<&table::Backend> for Policy {
 pub enum NoPlace {
     /// Too many requests wait already.
     QueueFull,
+    /// It would have waited for longer than it may: for so long.
+    Late(Duration),
+    /// It waited until it could not be answered in its time any more.
+    Shed(Duration),
     /// The wait was over and the service has no target.
     NoTarget,
     /// The wait was over and no target had a free place.
     WaitTimeout,
+}
+
+/// A request that seeks a place.
+#[derive(Clone, Copy)]
+pub struct Seeking<'a> {
+    /// From [`Backend::arrive`].
+    pub ticket: Ticket,
+    /// Where it had rather not go.
+    pub avoid: &'a Avoid,
+    /// How early it is served.
+    pub class: Class,
+    /// What it takes up in memory.
+    pub bytes: u64,
 }
 
 /// One service: places, queue, targets, counts. All workers share it, so that its queue is one queue.
@@ -66,18 +88,21 @@ pub struct Backend {
     core: Mutex<Core>,
 }
 
+/// How a request that waits hears of its place.
+type Waiter = oneshot::Sender<Result<Place, Refusal>>;
+
 /// What changes, under one lock: a request that is told to wait can't be granted a place before its sender is
 /// where the grant looks for it.
 struct Core {
     policy: Arc<Policy>,
     service: Service,
     budget: Budget,
+    hedges: Budget,
     chance: Chance,
     targets: HashMap<TargetKey, Arc<Target>>,
     /// Of each revision that the table knows of.
     revisions: BTreeMap<String, Arc<Figures>>,
-    queue_max: usize,
-    waiters: HashMap<Ticket, oneshot::Sender<Place>>,
+    waiters: HashMap<Ticket, Waiter>,
     /// When the task that wakes the queue for targets set aside is to run; `None`: there is no such task.
     wake: Option<Instant>,
     told_no_target: bool,
@@ -94,12 +119,12 @@ impl Backend {
             dealer: Dealer::default(),
             core: Mutex::new(Core {
                 policy: Arc::new(backend.into()),
-                service: Service::new(limits(backend)),
+                service: Service::new(policy(backend), Chance::new().seed()),
                 budget: Budget::default(),
+                hedges: Budget::default(),
                 chance: Chance::new(),
                 targets: HashMap::new(),
                 revisions: BTreeMap::new(),
-                queue_max: limits(backend).queue_max,
                 waiters: HashMap::new(),
                 wake: None,
                 told_no_target: false,
@@ -111,8 +136,7 @@ impl Backend {
     pub fn follow(self: &Arc<Self>, backend: &table::Backend) {
         let mut core = self.core();
         core.policy = Arc::new(backend.into());
-        core.service.set_limits(limits(backend));
-        core.queue_max = limits(backend).queue_max;
+        core.service.set_policy(policy(backend));
         // One that is tried is kept in mind while its instances come and go.
         let named = |revision: &String| {
             backend.targets.iter().any(|target| target.revision == *revision)
@@ -134,7 +158,7 @@ impl Backend {
                 let figures = Arc::clone(core.revisions.entry(wanted.revision.clone()).or_default());
                 let target = Target::new(wanted, figures);
                 self.gateway.account(&target);
-                let key = core.service.add();
+                let key = core.service.add(self.gateway.now());
                 core.targets.insert(key, target);
                 core.told_no_target = false;
             }
@@ -162,6 +186,7 @@ impl Backend {
         let now = self.gateway.now();
         let mut core = self.core();
         core.budget.deposit(now);
+        core.hedges.deposit(now);
         (core.service.ticket(), Arc::clone(&core.policy))
     }
 
@@ -183,26 +208,29 @@ impl Backend {
     ///
     /// # Errors
     /// Why there is none.
-    pub async fn seek(self: &Arc<Self>, ticket: Ticket, avoid: &Avoid, patience: Duration) -> Result<Place, NoPlace> {
+    pub async fn seek(self: &Arc<Self>, seeking: Seeking<'_>, patience: Duration) -> Result<Place, NoPlace> {
+        let Seeking { ticket, avoid, class, bytes } = seeking;
         let (receiver, is_news) = {
+            let now = self.gateway.now();
+            let deadline = now.saturating_add(patience);
+            let ask = Ask { ticket, avoid: &avoid.keys, is_again: avoid.is_again, class, deadline, bytes };
             let mut core = self.core();
-            match core.service.seek(ticket, &avoid.keys, self.gateway.now()) {
+            match core.service.seek(&ask, now) {
                 Sought::Placed(key) => return Ok(self.place(&core, key)),
-                Sought::Full => return Err(NoPlace::QueueFull),
-                Sought::Waiting if !avoid.is_again && core.service.waiting() > core.queue_max => {
-                    core.service.cancel(ticket);
-                    return Err(NoPlace::QueueFull);
-                }
+                Sought::Refused(Refusal::QueueFull) => return Err(NoPlace::QueueFull),
+                Sought::Refused(Refusal::Late { wait }) => return Err(NoPlace::Late(wait)),
                 Sought::Waiting => core.wait(ticket),
             }
         };
-        let _leaves = LeavesQueue { backend: self, ticket };
+        let _leaves = LeavesQueue { backend: self, class, ticket };
         if is_news {
             self.tell(Kind::NoTarget, None, "a request waits and the service has no target");
         }
         self.plan_wake();
         match tokio::time::timeout(patience, receiver).await {
-            Ok(Ok(place)) => Ok(place),
+            Ok(Ok(Ok(place))) => Ok(place),
+            Ok(Ok(Err(Refusal::Late { wait }))) => Err(NoPlace::Shed(wait)),
+            Ok(Ok(Err(Refusal::QueueFull))) => Err(NoPlace::QueueFull),
             // The sender lives in `waiters` as long as this request does, so only time can run out here.
             _ if self.core().service.serving() == 0 => Err(NoPlace::NoTarget),
             _ => Err(NoPlace::WaitTimeout),
@@ -226,20 +254,43 @@ impl Backend {
         targets
     }
 
-    /// A connection to a target was made or was there.
-    pub(super) fn answered(self: &Arc<Self>, key: TargetKey) {
-        let news = self.core().service.answered(key);
-        if news {
+    /// A connection to a target was made.
+    pub(super) fn connected(self: &Arc<Self>, key: TargetKey) {
+        if self.core().service.connected(key) {
             self.pump();
         }
     }
 
-    /// A place is free again, and this became of its request; true when it is news that no connection to the
-    /// target can be made.
-    pub(super) fn finished(self: &Arc<Self>, key: TargetKey, outcome: &Outcome, now: Time) -> bool {
-        let news = self.core().service.finished(key, outcome, now);
+    /// A target has begun to answer a request.
+    pub(super) fn begun(&self, key: TargetKey) {
+        let now = self.gateway.now();
+        self.core().service.begun(key, now);
+    }
+
+    /// A place is free again, and this became of its request; `has_begun`: its answer had.
+    pub(super) fn finished(self: &Arc<Self>, key: TargetKey, has_begun: bool, outcome: &Outcome, now: Time) {
+        self.core().service.finished(key, has_begun, outcome, now);
         self.pump();
-        news
+    }
+
+    /// An idle place at a target other than these, for a second try beside a first one, if the service's budget has
+    /// one left.
+    pub fn seek_idle(self: &Arc<Self>, avoid: &[TargetKey], share: f64) -> Option<Place> {
+        let now = self.gateway.now();
+        let mut core = self.core();
+        if !core.hedges.withdraw(share, 0.0, now) {
+            return None;
+        }
+        let key = core.service.seek_idle(avoid, now);
+        if key.is_none() {
+            core.hedges.give_back(now);
+        }
+        key.map(|key| self.place(&core, key))
+    }
+
+    /// How long a first try has before a second one beside it, as measured; `None`: too little is known.
+    pub fn hedge_after(&self) -> Option<Duration> {
+        self.core().service.hedge_after()
     }
 
     /// Whether a target other than these may get requests.
@@ -279,20 +330,47 @@ impl Backend {
 
     /// Hands free places to those who wait, oldest first.
     fn pump(self: &Arc<Self>) {
-        while let Some((place, waiter)) = self.grant() {
+        while let Some((word, waiter)) = self.next() {
             // Outside the lock, since a waiter that is just going makes this give the place back.
             if let Some(waiter) = waiter {
-                drop(waiter.send(place));
+                drop(waiter.send(word));
             }
         }
+        self.tell_notices();
         self.plan_wake();
     }
 
-    fn grant(self: &Arc<Self>) -> Option<(Place, Option<oneshot::Sender<Place>>)> {
+    fn next(self: &Arc<Self>) -> Option<(Result<Place, Refusal>, Option<Waiter>)> {
         let mut core = self.core();
-        let (ticket, key) = core.service.grant(self.gateway.now())?;
+        let (ticket, word) = match core.service.next(self.gateway.now())? {
+            Next::Granted(ticket, key) => (ticket, Ok(self.place(&core, key))),
+            Next::Shed(ticket, refusal) => (ticket, Err(refusal)),
+        };
         let waiter = core.waiters.remove(&ticket);
-        Some((self.place(&core, key), waiter))
+        Some((word, waiter))
+    }
+
+    /// Tells the node what dispatch has noticed of targets.
+    fn tell_notices(&self) {
+        let noticed: Vec<_> = {
+            let mut core = self.core();
+            let notices = core.service.notices();
+            notices.into_iter().filter_map(|notice| Some((notice, core.targets.get(&notice.key())?.clone()))).collect()
+        };
+        for (notice, target) in noticed {
+            let (kind, reason) = match notice {
+                Notice::Unreachable(_) => (Kind::TargetSuspect, target.why()),
+                Notice::Stalled(_) => (Kind::TargetSuspect, "it answers nothing while others do".into()),
+                Notice::Ejected(_, dispatch::Cause::Consecutive) => {
+                    (Kind::TargetEjected, "it failed five requests in a row".into())
+                }
+                Notice::Ejected(_, dispatch::Cause::Share) => {
+                    (Kind::TargetEjected, "it fails far more requests than the others".into())
+                }
+                Notice::Returned(_) => (Kind::TargetReturned, "it answers again".into()),
+            };
+            self.tell(kind, Some(&target), &reason);
+        }
     }
 
     /// Sees to it that the queue is looked at again when a target that is set aside may be tried.
@@ -325,7 +403,7 @@ impl Backend {
 
 impl Core {
     /// Puts a sender where a grant finds it; true when it is news that the service has no target.
-    fn wait(&mut self, ticket: Ticket) -> (oneshot::Receiver<Place>, bool) {
+    fn wait(&mut self, ticket: Ticket) -> (oneshot::Receiver<Result<Place, Refusal>>, bool) {
         let (sender, receiver) = oneshot::channel();
         self.waiters.insert(ticket, sender);
         let is_news = self.service.serving() == 0 && !std::mem::replace(&mut self.told_no_target, true);
@@ -343,21 +421,27 @@ impl Core {
 /// Takes a request out of the queue when its wait ends, whichever way.
 struct LeavesQueue<'a> {
     backend: &'a Backend,
+    class: Class,
     ticket: Ticket,
 }
 
 impl Drop for LeavesQueue<'_> {
     fn drop(&mut self) {
         let mut core = self.backend.core();
-        core.service.cancel(self.ticket);
+        core.service.cancel(self.class, self.ticket);
         core.waiters.remove(&self.ticket);
     }
 }
 
-fn limits(backend: &table::Backend) -> Limits {
-    let concurrency = match backend.concurrency {
-        Some(table::Concurrency::Limit(limit)) => Some(limit),
-        Some(table::Concurrency::Auto) | None => None,
-    };
-    Limits { concurrency, queue_max: backend.queue_max.unwrap_or(10_000) }
+fn policy(backend: &table::Backend) -> dispatch::Policy {
+    dispatch::Policy {
+        concurrency: match backend.concurrency {
+            Some(table::Concurrency::Limit(limit)) => Some(limit),
+            Some(table::Concurrency::Auto) | None => None,
+        },
+        queue_max: backend.queue_max,
+        queue_bytes_max: u64::try_from(backend.queue_bytes_max).unwrap_or(u64::MAX),
+        eject: backend.eject,
+        slow_start: Duration::from_millis(backend.slow_start_ms),
+    }
 }

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::attempt::{Answered, Lost, attempt, let_go, pass_on};
 use super::back_pressure;
-use super::backend::{Backend, NoPlace, Policy};
+use super::backend::{Backend, NoPlace, Policy, Seeking};
 use super::body::AnswerBody;
 use super::connection::ClientState;
 use super::outbound::Outbound;
@@ -100,7 +100,10 @@ impl<'a> Delivery<'a> {
     async fn place(&mut self) -> Result<Place, Problem> {
         let began = Instant::now();
         let left = self.ends.map_or(self.patience, |(ends, _)| self.patience.min(ends - began));
-        let sought = self.backend.seek(self.ticket, &self.avoid, left).await;
+        let outbound = self.outbound;
+        let (class, bytes) = (outbound.class, outbound.bytes());
+        let seeking = Seeking { ticket: self.ticket, avoid: &self.avoid, class, bytes };
+        let sought = self.backend.seek(seeking, left).await;
         self.patience = self.patience.saturating_sub(began.elapsed());
         sought.map_err(|why| if self.is_over() { self.too_late() } else { self.no_place(why) })
     }
@@ -177,6 +180,11 @@ impl<'a> Delivery<'a> {
         let wait = self.policy.wait.as_millis();
         let problem = match why {
             NoPlace::QueueFull => Problem::of(Reason::QueueFull, "The service's queue is full."),
+            NoPlace::Late(wait) => Problem::of(Reason::Late, "It would wait for longer than it may.").after(wait),
+            NoPlace::Shed(wait) => {
+                let detail = "More requests came than could be answered in time, and this one could not be any more.";
+                Problem::of(Reason::Shed, detail).after(wait)
+            }
             NoPlace::NoTarget => Problem::of(Reason::NoTarget, format!("No instance was ready within {wait} ms.")),
             NoPlace::WaitTimeout => {
                 Problem::of(Reason::WaitTimeout, format!("No instance could take the request within {wait} ms."))

@@ -19,6 +19,10 @@ use super::head::Framing;
 use super::headers::{self, Identity};
 use super::interim::Relay;
 use super::problem::{Problem, Reason};
+use crate::dispatch::Class;
+
+/// What a head takes up in memory, roughly.
+const HEAD_BYTES: usize = 1024;
 
 static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -34,6 +38,8 @@ pub struct Outbound {
     pub payload: Payload,
     /// It may be sent again though it went out.
     pub repeatable: bool,
+    /// How early it is served.
+    pub class: Class,
     /// It asks to leave HTTP.
     pub upgrade: bool,
     /// When the client gives up, where it says so.
@@ -111,7 +117,17 @@ impl Outbound {
         let idempotent = is_idempotent(&method) || headers.contains_key(&IDEMPOTENCY_KEY);
         let repeatable = idempotent && !upgrade && !matches!(payload, Payload::Streamed(_));
         let path = uri.into_parts().path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
-        Ok(Self { method, uri: path.into(), headers, payload, repeatable, upgrade, deadline: None, expects })
+        Ok(Self {
+            method,
+            uri: path.into(),
+            headers,
+            payload,
+            repeatable,
+            upgrade,
+            class: Class::default(),
+            deadline: None,
+            expects,
+        })
     }
 
     /// Takes a body back of which nothing went out; `None`: it is gone.
@@ -119,6 +135,15 @@ impl Outbound {
         if let Payload::Streamed(slot) = &self.payload {
             slot.replace(body);
         }
+    }
+
+    /// What it takes up in memory, roughly.
+    pub fn bytes(&self) -> u64 {
+        let body = match &self.payload {
+            Payload::Whole(bytes) => bytes.len(),
+            Payload::Empty | Payload::Streamed(_) => 0,
+        };
+        (HEAD_BYTES + body) as u64
     }
 
     /// Whether there is a body for one more try.

@@ -1,9 +1,14 @@
 //! Answers that the gateway makes itself: RFC 9457 problem details, with the reason as a header too.
 
+use std::time::Duration;
+
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
 use super::back_pressure;
+
+/// When to come back, where nothing better is known.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Why the gateway answers instead of an instance. The word is what `unisono-reason` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +31,10 @@ pub enum Reason {
     WaitTimeout,
     /// Too many requests wait already.
     QueueFull,
+    /// It would have to wait for longer than it may.
+    Late,
+    /// It has waited for so long that it could not be answered in its time any more.
+    Shed,
     /// The answer did not begin within the service's timeout.
     Timeout,
     /// The answer did not begin within the time that the client gave.
@@ -48,6 +57,8 @@ impl Reason {
             Self::NoTarget => "no_target",
             Self::WaitTimeout => "wait_timeout",
             Self::QueueFull => "queue_full",
+            Self::Late => "late",
+            Self::Shed => "shed",
             Self::Timeout => "timeout",
             Self::Deadline => "deadline",
             Self::UpstreamReset => "upstream_reset",
@@ -63,7 +74,9 @@ impl Reason {
             Self::NoMethod => StatusCode::NOT_IMPLEMENTED,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::NoTarget | Self::WaitTimeout | Self::QueueFull => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoTarget | Self::WaitTimeout | Self::QueueFull | Self::Late | Self::Shed => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Timeout | Self::Deadline => StatusCode::GATEWAY_TIMEOUT,
             Self::UpstreamReset | Self::UpstreamInvalid => StatusCode::BAD_GATEWAY,
         }
@@ -80,6 +93,7 @@ impl Reason {
             Self::NoTarget => "The service has no ready instance",
             Self::WaitTimeout => "The service is busy",
             Self::QueueFull => "Too many requests wait for the service",
+            Self::Late | Self::Shed => "The service cannot answer in time",
             Self::Timeout | Self::Deadline => "The service did not answer in time",
             Self::UpstreamReset => "The instance broke the connection",
             Self::UpstreamInvalid => "The instance's answer is not HTTP",
@@ -98,6 +112,8 @@ pub struct Problem {
     pub service: Option<String>,
     /// Whether the request may have had its effect; `None` where the question does not arise.
     pub may_have_happened: Option<bool>,
+    /// When trying again may do; with 503 only.
+    retry_after: Duration,
 }
 
 #[derive(Serialize)]
@@ -116,13 +132,20 @@ struct Document<'a> {
 impl Problem {
     /// A problem with a request that reached no instance.
     pub fn of(reason: Reason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into(), service: None, may_have_happened: None }
+        Self { reason, detail: detail.into(), service: None, may_have_happened: None, retry_after: RETRY_AFTER }
     }
 
     /// Names the service.
     #[must_use]
     pub fn at(mut self, service: &str) -> Self {
         self.service = Some(service.to_owned());
+        self
+    }
+
+    /// Says when trying again may do.
+    #[must_use]
+    pub fn after(mut self, wait: Duration) -> Self {
+        self.retry_after = wait;
         self
     }
 
@@ -152,7 +175,8 @@ impl Problem {
         headers.insert(header::SERVER, HeaderValue::from_static("unisono"));
         headers.insert(back_pressure::REASON, HeaderValue::from_static(self.reason.word()));
         if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            let seconds = self.retry_after.as_secs() + u64::from(self.retry_after.subsec_nanos() > 0);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
         response
     }

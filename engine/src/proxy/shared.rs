@@ -41,6 +41,11 @@ impl Chance {
         Self(RandomState::new().build_hasher().finish() | 1)
     }
 
+    /// A number that another sequence may begin with.
+    pub fn seed(&self) -> u64 {
+        self.0
+    }
+
     /// A number from 0 up to, but not including, 1.
     pub fn unit(&mut self) -> f64 {
         self.0 ^= self.0 >> 12;

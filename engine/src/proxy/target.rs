@@ -1,9 +1,9 @@
 //! One instance as the gateway knows it, and a request's right to be there.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use http::{HeaderMap, StatusCode};
 
@@ -11,9 +11,8 @@ use super::back_pressure;
 use super::backend::Backend;
 use super::pools;
 use super::revisions::Figures;
-use super::shared::Count;
+use super::shared::{Count, lock};
 use super::upstream::Upstream;
-use crate::control::events::Kind;
 use crate::control::table;
 use crate::dispatch::{Failure, Outcome, TargetKey, Time};
 
@@ -41,6 +40,8 @@ pub struct Target {
     /// Rises with each broken connection; those kept from before are not to be trusted.
     epoch: AtomicU64,
     retired: AtomicBool,
+    /// Why the last connection to it could not be made.
+    why: Mutex<String>,
 }
 
 impl Target {
@@ -58,12 +59,18 @@ impl Target {
             in_flight: Count::default(),
             epoch: AtomicU64::new(0),
             retired: AtomicBool::new(false),
+            why: Mutex::default(),
         })
     }
 
     /// Whether the table means this one: a target is the same when id, generation and address are.
     pub fn is(&self, wanted: &table::Target) -> bool {
         wanted.id == self.id && wanted.generation == self.generation && wanted.address == self.address
+    }
+
+    /// Why the last connection to it could not be made.
+    pub fn why(&self) -> String {
+        lock(&self.why).clone()
     }
 
     /// Requests in flight there.
@@ -98,15 +105,15 @@ pub struct Place {
     outcome: Cell<Option<Outcome>>,
     /// The answer's status, and how long after the place was given its head was here.
     head: Cell<Option<(StatusCode, Time)>>,
-    /// Why no connection could be made.
-    why: RefCell<Option<String>>,
+    has_begun: Cell<bool>,
 }
 
 impl Place {
     /// The right that dispatch has just granted.
     pub(super) fn new(backend: Arc<Backend>, key: TargetKey, target: Arc<Target>, began: Time) -> Self {
         target.in_flight.more();
-        Self { backend, key, target, began, outcome: Cell::new(None), head: Cell::new(None), why: RefCell::new(None) }
+        let (outcome, head, has_begun) = (Cell::new(None), Cell::new(None), Cell::new(false));
+        Self { backend, key, target, began, outcome, head, has_begun }
     }
 
     /// Names the target for [`Backend::seek`]'s `avoid`.
@@ -122,6 +129,7 @@ impl Place {
     /// The head of the answer is here: does it say that the target failed, or that it has too much to do?
     pub fn judge(&self, status: StatusCode, headers: &HeaderMap) {
         self.head.set(Some((status, self.backend.gateway.now().saturating_sub(self.began))));
+        self.begun();
         let is_busy = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&status);
         let is_failure = status.is_server_error()
             && ![StatusCode::NOT_IMPLEMENTED, StatusCode::HTTP_VERSION_NOT_SUPPORTED].contains(&status);
@@ -129,6 +137,18 @@ impl Place {
             Some(retry_after) if is_busy => self.outcome.set(Some(Outcome::Busy { retry_after })),
             _ if is_failure => self.outcome.set(Some(Outcome::Failed(Failure::Status))),
             _ => {}
+        }
+    }
+
+    /// The target carries what comes from here on, for as long as that may last: it says nothing of how fast it is.
+    pub fn is_carried(&self) {
+        self.begun();
+        self.completed();
+    }
+
+    fn begun(&self) {
+        if !self.has_begun.replace(true) {
+            self.backend.begun(self.key);
         }
     }
 
@@ -160,14 +180,14 @@ impl Place {
     }
 
     /// A connection to the target was made.
-    pub fn answered(&self) {
-        self.backend.answered(self.key);
+    pub fn connected(&self) {
+        self.backend.connected(self.key);
     }
 
     /// No connection to the target could be made.
     pub fn unreachable(&self, why: &str) {
         self.fails(Failure::Connect);
-        self.why.replace(Some(why.to_owned()));
+        *lock(&self.target.why) = why.to_owned();
     }
 }
 
@@ -182,10 +202,7 @@ impl Drop for Place {
             (None, _) => {}
         }
         let left = self.target.in_flight.less();
-        if self.backend.finished(self.key, &outcome, now) {
-            let why = self.why.take().unwrap_or_default();
-            self.backend.tell(Kind::TargetSuspect, Some(&self.target), &why);
-        }
+        self.backend.finished(self.key, self.has_begun.get(), &outcome, now);
         if left == 0 {
             self.backend.gateway.told_idle();
         }

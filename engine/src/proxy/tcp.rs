@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::backend::Backend;
+use super::backend::{Backend, Seeking};
 use super::listen::Listening;
 use super::revisions::Avoid;
 use super::shared::lock;
@@ -14,6 +14,7 @@ use super::target::Place;
 use super::tunnel::carry;
 use super::upstream::dial;
 use super::wire::{Wire, WireIo};
+use crate::dispatch::Class;
 
 /// Serves a client until either side ends. Where no instance can be had within the service's wait, the client's
 /// connection is reset.
@@ -37,11 +38,13 @@ async fn connect(backend: &Arc<Backend>) -> Option<(Place, Rc<Wire>)> {
     let ends = Instant::now() + policy.wait;
     loop {
         let patience = ends.saturating_duration_since(Instant::now());
-        let place = backend.seek(ticket, &avoid, patience).await.ok()?;
+        let seeking = Seeking { ticket, avoid: &avoid, class: Class::Normal, bytes: 0 };
+        let place = backend.seek(seeking, patience).await.ok()?;
         place.target.requests.more();
         match dial(place.target.address).await {
             Ok(stream) => {
-                place.answered();
+                place.connected();
+                place.is_carried();
                 return Some((place, Wire::of_target(stream)));
             }
             Err(error) => {

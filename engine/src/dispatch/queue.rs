@@ -1,0 +1,101 @@
+//! The requests of one service that wait, and what is done while there are more than can be served in time.
+
+use std::collections::BTreeMap;
+
+use super::Time;
+use super::service::{Ask, TargetKey, Ticket};
+
+/// Which requests go first. Lower is earlier.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// Before all others.
+    High,
+    /// As most are.
+    #[default]
+    Normal,
+    /// After all others; the first to be refused.
+    Low,
+}
+
+/// Why a request is not taken in, or not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Too many requests wait, or too many bytes.
+    QueueFull,
+    /// It could not be answered in its time.
+    Late {
+        /// How long the queue is expected to take.
+        wait: Time,
+    },
+}
+
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub avoid: Vec<TargetKey>,
+    pub since: Time,
+    pub deadline: Time,
+    bytes: u64,
+}
+
+/// Requests in the order of class and ticket.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    waiting: BTreeMap<(Class, Ticket), Waiting>,
+    bytes: u64,
+}
+
+impl Queue {
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether somebody waits who goes before a request.
+    pub fn goes_before(&self, ask: &Ask<'_>) -> bool {
+        self.waiting.first_key_value().is_some_and(|(first, _)| *first < (ask.class, ask.ticket))
+    }
+
+    /// How many go before a request of a class that comes now.
+    pub fn before(&self, class: Class) -> usize {
+        self.waiting.range(..=(class, Ticket::LAST)).count()
+    }
+
+    pub fn join(&mut self, ask: &Ask<'_>, now: Time) {
+        let waiting = Waiting { avoid: ask.avoid.to_vec(), since: now, deadline: ask.deadline, bytes: ask.bytes };
+        self.bytes += ask.bytes;
+        self.waiting.insert((ask.class, ask.ticket), waiting);
+    }
+
+    pub fn leave(&mut self, place: (Class, Ticket)) {
+        if let Some(waiting) = self.waiting.remove(&place) {
+            self.bytes -= waiting.bytes;
+        }
+    }
+
+    /// Who is served next: of the first class that waits the oldest, or the newest while that is overloaded.
+    pub fn next(&self, now: Time) -> Option<((Class, Ticket), &Waiting)> {
+        let (&(class, _), _) = self.waiting.first_key_value()?;
+        let mut of_class = self.of(class);
+        let found = if self.is_overloaded(class, now) { of_class.next_back() } else { of_class.next() };
+        found.map(|(place, waiting)| (*place, waiting))
+    }
+
+    /// Whether the oldest of a class has used up half of its time: serving in order would then give all places to
+    /// requests that end too late.
+    fn is_overloaded(&self, class: Class, now: Time) -> bool {
+        self.of(class).next().is_some_and(|(_, oldest)| {
+            2 * now.saturating_sub(oldest.since) > oldest.deadline.saturating_sub(oldest.since)
+        })
+    }
+
+    fn of(&self, class: Class) -> impl DoubleEndedIterator<Item = (&(Class, Ticket), &Waiting)> {
+        self.waiting.range((class, Ticket::FIRST)..=(class, Ticket::LAST))
+    }
+}
