@@ -101,8 +101,8 @@ class Hub:
 
     @property
     def marking(self) -> bool:
-        """Whether anyone who is fed wants marks."""
-        return bool(self._marked)
+        """Whether anyone wants marks."""
+        return any(feed.marks for feed in self._open)
 
     def open(self, feed: Feed) -> None:
         """Count a feed among those that :meth:`close` wakes."""

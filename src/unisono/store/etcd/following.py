@@ -163,6 +163,7 @@ class Follower:
         self._moved.set()
         if not self._begun.done():
             self._begun.set_result(None)
+        self.look()
 
     async def _current(self) -> int:
         answer = await self._connection.ask("range", wire.RangeRequest(key=self._keys.mark))

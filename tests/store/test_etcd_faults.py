@@ -1,0 +1,490 @@
+"""The store on etcd when members die, hang or lose answers: real members, real signals, a real wire."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from typing import cast
+
+import pytest
+
+from tests.store.conformance import LIMIT, put, take, write
+from tests.store.etcd_server import Etcd, Member, running, wait_healthy
+from tests.store.linearizability import Operation, linearizable
+from tests.store.proxy import Wire, wire
+from unisono.state.watching import ResyncingWatch
+from unisono.store.addresses import EtcdAddress, parse_store
+from unisono.store.base import (
+    Compacted,
+    Compare,
+    Delete,
+    Field,
+    LeaseEnded,
+    MaybeDone,
+    NotDone,
+    Store,
+    StoreError,
+)
+from unisono.store.etcd import EtcdStore, connection
+
+_prefixes = itertools.count()
+
+
+def address(etcd: Etcd, *endpoints: str) -> EtcdAddress:
+    found = cast(EtcdAddress, parse_store(etcd.url(f"faults-{next(_prefixes)}")))
+    return EtcdAddress(endpoints=endpoints or found.endpoints, prefix=found.prefix)
+
+
+@asynccontextmanager
+async def opened(where: EtcdAddress) -> AsyncIterator[EtcdStore]:
+    store = await EtcdStore.open(where)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that nobody tells of."""
+    async with asyncio.timeout(LIMIT):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+# --- three members
+
+
+@pytest.fixture(scope="module")
+def three() -> Iterator[Etcd]:
+    with running(3) as etcd:
+        yield etcd
+
+
+def used_by(store: EtcdStore, etcd: Etcd) -> Member:
+    """The member that carries the calls of a store."""
+    inner = store._connection
+    endpoint = inner._members[inner._current].endpoint
+    return next(member for member in etcd.members if member.endpoint == endpoint)
+
+
+def leader(etcd: Etcd) -> Member:
+    """The member that leads the others."""
+    for member in etcd.members:
+        fields = etcd.ctl("endpoint", "status", member=member).split(", ")
+        if fields[4] == "true":
+            return member
+    raise AssertionError("nobody leads")
+
+
+def use(store: EtcdStore, member: Member) -> None:
+    """Let a store use a member."""
+    endpoints = [one.endpoint for one in store._connection._members]
+    store._connection._current = endpoints.index(member.endpoint)
+
+
+async def write_and_watch(store: EtcdStore, harm: Callable[[], None], heal: Callable[[], None]) -> None:
+    """
+    Eight clients write without pause, each key once, while ``harm`` is done.
+
+    Each write that was told done happened once and at the revision told, each that was told not done did not
+    happen, and a watch has seen exactly what happened.
+    """
+    start = (await store.scan("")).revision
+    told: dict[str, int | None] = {}
+    unknown: set[str] = set()
+    numbers = itertools.count()
+    stop = asyncio.Event()
+    watch = store.watch("", after=start)
+
+    async def client() -> None:
+        while not stop.is_set():
+            key = f"k/{next(numbers)}"
+            try:
+                told[key] = await write(store, put(key))
+            except NotDone:
+                told[key] = None
+            except MaybeDone:
+                unknown.add(key)
+
+    clients = [asyncio.create_task(client()) for _ in range(8)]
+    await until(lambda: len(told) >= 100)
+    harm()
+    count = len(told)
+    await until(lambda: len(told) >= count + 200)
+    heal()
+    stop.set()
+    async with asyncio.timeout(LIMIT):
+        await asyncio.gather(*clients)
+    last = await write(store, put("last"))
+    seen: list[tuple[str, int]] = []
+    while not seen or seen[-1][0] != "last":
+        for batch in await take(watch, 1):
+            seen += [(event.key, batch.revision) for event in batch.events]
+
+    there = {entry.key: entry.modified for entry in (await store.scan("k/")).entries}
+    assert {key: revision for key, revision in told.items() if revision is not None} == {
+        key: revision for key, revision in there.items() if key not in unknown
+    }
+    assert seen == [*sorted(there.items(), key=lambda item: item[1]), ("last", last)]
+    assert len(unknown) == 0  # two members can tell
+
+
+async def test_a_member_is_killed(three: Etcd) -> None:
+    """The member that carries all calls is killed: another one does, and nothing is lost or done twice."""
+    async with opened(address(three)) as store:
+        victim = used_by(store, three)
+        await write_and_watch(store, victim.kill, victim.start)
+    wait_healthy(victim)
+
+
+async def test_the_leader_is_killed(three: Etcd) -> None:
+    """The leader is killed while another member carries the calls."""
+    victim = leader(three)
+    async with opened(address(three)) as store:
+        use(store, next(member for member in three.members if member is not victim))
+        await write_and_watch(store, victim.kill, victim.start)
+    wait_healthy(victim)
+
+
+async def test_a_member_hangs(three: Etcd) -> None:
+    """The member that carries all calls is stopped, its connections stay open; later it goes on."""
+    async with opened(address(three)) as store:
+        victim = used_by(store, three)
+        try:
+            await write_and_watch(store, victim.pause, victim.go_on)
+        finally:
+            victim.go_on()
+    wait_healthy(victim)
+
+
+async def test_trap_37_a_late_copy_of_a_write_does_nothing(three: Etcd) -> None:
+    """
+    A member is stopped right after it got a write. The write is proven not done and made at another; when the
+    first member goes on and has what it got done after all, nothing happens.
+    """
+    victim = next(member for member in three.members if member is not leader(three))
+    async with opened(address(three)) as store, opened(address(three)) as other:
+        use(store, victim)
+        start = await write(store, put("warm"))
+        victim.pause()
+        try:
+            revision = await write(store, put("k", b"once"))
+        finally:
+            victim.go_on()
+        wait_healthy(victim)
+        use(store, victim)
+        await write(store, put("done"))
+        use(other, victim)
+        for _ in range(20):  # whatever the member still had to do comes before these
+            await write(other, put("later"))
+
+        batches = await take(store.watch("", after=start), 2)
+
+        keys = [(event.key, batch.revision) for batch in batches for event in batch.events]
+        assert keys == [("k", revision), ("done", batches[1].revision)]
+        entry = await store.get("k")
+        assert entry is not None
+        assert (entry.created, entry.modified) == (revision, revision)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_histories_are_linearizable_while_members_hang_and_die(three: Etcd, seed: int) -> None:
+    """Clients at all members, one of which hangs or is killed: one order explains what they saw."""
+    chance = random.Random(seed)
+    where = address(three)
+    moments, values = itertools.count(), itertools.count(1)
+    history: list[Operation] = []
+
+    async def client(store: Store) -> None:
+        for _ in range(10):
+            called = next(moments)
+            if chance.random() < 0.5:
+                value = next(values)
+                while True:
+                    with suppress(NotDone):
+                        await write(store, put("register", b"%d" % value))
+                        break
+                history.append(Operation("write", value, called, next(moments)))
+            else:
+                entry = await store.get("register")
+                history.append(Operation("read", int(entry.value) if entry else 0, called, next(moments)))
+            await asyncio.sleep(chance.random() * 0.02)
+
+    async with opened(where) as a, opened(where) as b, opened(where) as c:
+        for store, member in zip((a, b, c), three.members, strict=True):
+            use(store, member)
+        victim = chance.choice(three.members)
+        clients = [asyncio.create_task(client(store)) for store in (a, b, c, a, b, c)]
+        await asyncio.sleep(0.05)
+        if seed % 2:
+            victim.pause()
+        else:
+            victim.kill()
+        try:
+            await asyncio.sleep(0.5)
+        finally:
+            if seed % 2:
+                victim.go_on()
+            else:
+                victim.start()
+        async with asyncio.timeout(LIMIT):
+            await asyncio.gather(*clients)
+    wait_healthy(victim)
+
+    assert linearizable(history)
+
+
+# --- one member behind a wire
+
+
+@pytest.fixture(scope="module")
+def one() -> Iterator[Etcd]:
+    with running() as etcd:
+        yield etcd
+
+
+@pytest.fixture
+async def line(one: Etcd) -> AsyncIterator[Wire]:
+    async with wire(one.members[0].endpoint) as made:
+        yield made
+
+
+@pytest.fixture
+async def far(one: Etcd, line: Wire) -> AsyncIterator[EtcdStore]:
+    """A store at the far end of the wire."""
+    async with opened(address(one, line.endpoint)) as store:
+        yield store
+
+
+@pytest.fixture
+async def near(one: Etcd, far: EtcdStore) -> AsyncIterator[EtcdStore]:
+    """The same store, without a wire in between."""
+    where = EtcdAddress(endpoints=(one.members[0].endpoint,), prefix=far._address.prefix)
+    async with opened(where) as store:
+        yield store
+
+
+def leases(etcd: Etcd) -> set[str]:
+    """The leases that live in an etcd, as hexadecimal numbers."""
+    return set(etcd.ctl("lease", "list").split()[3:])
+
+
+async def until_there(store: EtcdStore, key: str) -> int:
+    """Wait until a key is there; its revision."""
+    async with asyncio.timeout(LIMIT):
+        while True:
+            entry = await store.get(key)
+            if entry is not None:
+                return entry.modified
+            await asyncio.sleep(0.01)
+
+
+async def test_a_write_whose_answer_was_lost_is_found_done(
+    far: EtcdStore, near: EtcdStore, line: Wire
+) -> None:
+    """It is not made again: the caller gets the outcome and revision of the one time it was done."""
+    await write(far, put("warm"))
+    line.deaf = True
+    writing = asyncio.create_task(write(far, put("k")))
+    done = await until_there(near, "k")
+    line.deaf = False
+    line.hang_up()
+
+    assert await writing == done
+    entry = await near.get("k")
+    assert entry is not None
+    assert (entry.created, entry.modified) == (done, done)
+
+
+async def test_which_list_ran_is_found_out(far: EtcdStore, near: EtcdStore, line: Wire) -> None:
+    """The outcome found out is that of the list that ran."""
+    await write(far, put("warm"))
+    absent = Compare(key="warm", field=Field.CREATED, target=0)
+    line.deaf = True
+    writing = asyncio.create_task(far.transact(compares=[absent], success=[put("yes")], failure=[put("no")]))
+    done = await until_there(near, "no")
+    line.deaf = False
+    line.hang_up()
+
+    outcome = await writing
+    assert (outcome.succeeded, outcome.revision) == (False, done)
+
+
+async def test_a_removal_whose_answer_was_lost_is_found_done(
+    far: EtcdStore, near: EtcdStore, line: Wire
+) -> None:
+    """Lists of removals only are recognised, too."""
+    made = await write(far, put("k"))
+    line.deaf = True
+    writing = asyncio.create_task(write(far, Delete(key="k"), Delete(key="other")))
+    (removal,) = await take(near.watch("k", after=made), 1)
+    line.deaf = False
+    line.hang_up()
+
+    assert await writing == removal.revision
+
+
+async def test_when_nobody_can_tell_the_outcome_is_unknown(
+    far: EtcdStore, near: EtcdStore, line: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that was sent, and then no member answers any more: MaybeDone, and the store goes on later."""
+    monkeypatch.setattr(connection, "PATIENCE", 0.3)
+    await write(far, put("warm"))
+    line.deaf = True
+    writing = asyncio.create_task(write(far, put("k")))
+    await until_there(near, "k")
+    line.cut = True
+    line.hang_up()
+
+    with pytest.raises(MaybeDone):
+        await writing
+    line.deaf = line.cut = False
+    monkeypatch.undo()
+    await write(far, put("again"))
+
+
+async def test_what_was_never_sent_is_not_done(
+    far: EtcdStore, line: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a connection nothing can have happened, and the error says so; reads and grants likewise."""
+    monkeypatch.setattr(connection, "PATIENCE", 0.3)
+    await write(far, put("warm"))
+    line.cut = True
+    line.hang_up()
+    with suppress(StoreError):
+        await far.get("warm")  # by now it knows that the connection is gone
+
+    for operation in (far.get("k"), far.scan(""), far.grant(10.0)):
+        with pytest.raises(NotDone, match="no member of the etcd at"):
+            await operation
+
+
+async def test_trap_41_a_watch_goes_on_where_it_was(far: EtcdStore, near: EtcdStore, line: Wire) -> None:
+    """What happens while a watch's connection is gone is told afterwards, once and in order."""
+    start = await write(near, put("k"))
+    watch = far.watch("k", after=start)
+    revisions = [await write(near, put("k"))]
+    batches = await take(watch, 1)
+    line.cut = True
+    line.hang_up()
+    revisions += [await write(near, put("k")) for _ in range(5)]
+    line.cut = False
+
+    batches += await take(watch, 5)
+    revisions.append(await write(near, put("k")))
+    batches += await take(watch, 1)
+
+    assert [batch.revision for batch in batches] == revisions
+
+
+async def test_trap_41_compaction_while_a_watch_is_cut_off(
+    far: EtcdStore, near: EtcdStore, line: Wire
+) -> None:
+    """What can't be told any more is not left out in silence: the watch ends with Compacted."""
+    start = await write(near, put("k"))
+    watch = far.watch("k", after=start)
+    await write(near, put("k"))
+    await take(watch, 1)
+    line.cut = True
+    line.hang_up()
+    for _ in range(3):
+        revision = await write(near, put("k"))
+    await near.compact(revision)
+    line.cut = False
+
+    with pytest.raises(Compacted) as ended:
+        await take(watch, 1)
+    assert ended.value.revision == revision
+    later = await write(near, put("k"))
+    assert [batch.revision for batch in await take(far.watch("k", after=revision), 1)] == [later]
+
+
+async def test_a_removal_at_the_compacted_revision_is_not_missed(
+    far: EtcdStore, near: EtcdStore, line: Wire
+) -> None:
+    """A resyncing watch that was cut off tells of a removal that etcd has forgotten."""
+    await write(near, put("gone"), put("kept"))
+    watch = ResyncingWatch(far, "")
+    first = await anext(watch)
+    line.cut = True
+    line.hang_up()
+    revision = await write(near, Delete(key="gone"))
+    await near.compact(revision)
+    line.cut = False
+
+    async with asyncio.timeout(LIMIT):
+        second = await anext(watch)
+
+    assert [event.key for event in first.events] == ["gone", "kept"]
+    assert ("gone", None) in [(event.key, event.entry) for event in second.events]
+
+
+async def test_trap_39_loss_of_a_lease_is_known_before_its_keys_go(
+    far: EtcdStore, near: EtcdStore, line: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off from etcd, keep_alive says LeaseEnded by this machine's clock while the key is still there."""
+    monkeypatch.setattr(connection, "PATIENCE", 0.2)
+    lease = await far.grant(2.0)
+    revision = await write(far, put("held", lease=lease))
+    line.cut = True
+    line.hang_up()
+
+    with pytest.raises(MaybeDone):
+        await far.keep_alive(lease)
+    async with asyncio.timeout(LIMIT):
+        while True:
+            try:
+                await far.keep_alive(lease)
+            except MaybeDone:
+                await asyncio.sleep(0.01)
+            except LeaseEnded:
+                break
+
+    assert await near.get("held") is not None
+    (batch,) = await take(near.watch("held", after=revision), 1)
+    assert [(event.key, event.entry) for event in batch.events] == [("held", None)]
+    line.cut = False
+
+
+async def test_a_put_with_a_lease_that_has_ended_here_is_refused(far: EtcdStore, near: EtcdStore) -> None:
+    """Though etcd, which gives more time than asked for, would still take it."""
+    lease = await far.grant(0.1)
+    await write(far, put("held", lease=lease))
+    await asyncio.sleep(0.1)
+
+    with pytest.raises(LeaseEnded):
+        await write(far, put("more", lease=lease))
+    assert (await near.scan("")).entries == ()
+
+
+async def test_a_grant_whose_answer_was_lost_is_granted_once(one: Etcd, far: EtcdStore, line: Wire) -> None:
+    """Asked for again, the same lease is found: none is left behind."""
+    await write(far, put("warm"))
+    before = leases(one)
+    line.deaf = True
+    granting = asyncio.create_task(far.grant(60.0))
+    await until(lambda: leases(one) != before)
+    line.deaf = False
+    line.hang_up()
+
+    lease = await granting
+    assert leases(one) - before == {f"{lease:x}"}
+
+
+async def test_marks_come_though_others_write_elsewhere(one: Etcd, far: EtcdStore) -> None:
+    """Revisions made by others in the same etcd are reached by marks, and not by callers' events."""
+    start = await write(far, put("k"))
+    watch = far.watch("", after=start, marks=True)
+    async with opened(address(one)) as stranger:
+        await write(stranger, put("theirs"))
+    revision = (await far.scan("")).revision
+
+    batches = []
+    while not batches or batches[-1].revision < revision:
+        batches += await take(watch, 1)
+
+    assert revision > start
+    assert all(batch.events == () for batch in batches)
