@@ -1,5 +1,5 @@
 """
-A wire between a client and a server that can be cut, and that can lose what the server answers.
+A wire between a client and a server that can be cut, lose what the server answers, and deliver late.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ class Wire:
         self.port = free_port()
         self.deaf = False  # answers go nowhere
         self.cut = False  # nothing goes through, and nobody gets in
+        self.hold = False  # what the client sends waits here for :meth:`deliver`
+        self._held: list[tuple[asyncio.StreamWriter, bytes]] = []
         self._writers: set[asyncio.StreamWriter] = set()
+        self._clients: set[asyncio.StreamWriter] = set()
 
     @property
     def endpoint(self) -> str:
@@ -31,6 +34,23 @@ class Wire:
         for writer in tuple(self._writers):
             writer.transport.abort()
 
+    @property
+    def holds(self) -> int:
+        """Bytes that wait."""
+        return sum(len(data) for _, data in self._held)
+
+    def leave_client(self) -> None:
+        """End the client's side of all connections; what is held can still be delivered."""
+        for writer in tuple(self._clients):
+            writer.transport.abort()
+
+    async def deliver(self) -> None:
+        """Give the server what was held."""
+        for writer, data in self._held:
+            writer.write(data)
+            await writer.drain()
+        self._held.clear()
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.cut:
             writer.transport.abort()
@@ -38,22 +58,28 @@ class Wire:
         there, back = await asyncio.open_connection(*self._target)
         pair = {writer, back}
         self._writers |= pair
+        self._clients.add(writer)
         try:
             with suppress(OSError, asyncio.CancelledError):
                 await asyncio.gather(self._pass(reader, back), self._pass(there, writer, answers=True))
         finally:
-            self._writers -= pair
-            for one in pair:
-                one.transport.abort()
+            self._clients.discard(writer)
+            if not self.hold:
+                self._writers -= pair
+                for one in pair:
+                    one.transport.abort()
 
     async def _pass(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool = False
     ) -> None:
         while data := await reader.read(65_536):
-            if not (answers and self.deaf):
+            if self.hold and not answers:
+                self._held.append((writer, data))
+            elif not (answers and self.deaf):
                 writer.write(data)
                 await writer.drain()
-        writer.transport.abort()
+        if not self.hold:
+            writer.transport.abort()
 
 
 @asynccontextmanager

@@ -303,9 +303,12 @@ class EtcdStore:
                 raise LeaseEnded(lease)
             left = self._deadlines.left(lease, asked)
             try:
-                seconds = await self._connection.keep_alive(lease)
+                async with asyncio.timeout(left if left < math.inf else None):
+                    seconds = await self._connection.keep_alive(lease)
+            except TimeoutError:
+                continue  # its time is up
             except CallFailed as failed:
-                if left <= 0 or not await patience.pause():
+                if not await patience.pause():
                     raise MaybeDone(self._connection.silence(failed)) from failed
                 continue
             if seconds <= 0:
