@@ -494,7 +494,7 @@ async def test_a_grant_whose_answer_was_lost_is_granted_once(one: Etcd, far: Etc
     before = leases(one)
     line.deaf = True
     granting = asyncio.create_task(far.grant(60.0))
-    await until(lambda: leases(one) != before)
+    await until(lambda: bool(leases(one) - before))
     line.deaf = False
     line.hang_up()
 
