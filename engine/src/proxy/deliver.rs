@@ -20,6 +20,7 @@ use super::back_pressure;
 use super::backend::{Backend, NoPlace, Policy, Seeking};
 use super::body::AnswerBody;
 use super::connection::ClientState;
+use super::hedge::race;
 use super::outbound::Outbound;
 use super::problem::{Problem, Reason};
 use super::revisions::Avoid;
@@ -109,7 +110,26 @@ impl<'a> Delivery<'a> {
     }
 
     async fn attempt(&mut self, client: &ClientState, place: Place) -> Result<Answered, Lost> {
-        attempt(client, self.outbound, place, self.ends).await
+        let hedge = self.policy.hedge.as_ref().filter(|_| self.outbound.may_be_doubled);
+        let after = hedge.and_then(|hedge| {
+            hedge.after_ms.map_or_else(|| self.backend.hedge_after(), |ms| Some(Duration::from_millis(ms)))
+        });
+        let (Some(hedge), Some(after)) = (hedge, after) else {
+            return attempt(client, self.outbound, place, self.ends).await;
+        };
+        let (first, mut second) = (place.key(), None);
+        let beside = || {
+            let mut avoid = self.avoid.keys.clone();
+            avoid.push(first);
+            let place = self.backend.seek_idle(&avoid, hedge.budget)?;
+            second = Some(place.key());
+            Some(place)
+        };
+        let ended = race(client, self.outbound, place, self.ends, after, beside).await;
+        if let (Err(_), Some(second)) = (&ended, second) {
+            self.avoid.failed(second);
+        }
+        ended
     }
 
     /// Whether an answer is one that another instance may better: the pause before that one is asked then.

@@ -18,6 +18,7 @@ pub mod frames;
 pub mod gateway;
 pub mod head;
 pub mod headers;
+pub mod hedge;
 pub mod http1;
 pub mod http2;
 pub mod interim;

@@ -38,6 +38,8 @@ pub struct Outbound {
     pub payload: Payload,
     /// It may be sent again though it went out.
     pub repeatable: bool,
+    /// It may be at two instances at a time: reading, or marked as repeatable.
+    pub may_be_doubled: bool,
     /// How early it is served.
     pub class: Class,
     /// It asks to leave HTTP.
@@ -116,6 +118,8 @@ impl Outbound {
         };
         let idempotent = is_idempotent(&method) || headers.contains_key(&IDEMPOTENCY_KEY);
         let repeatable = idempotent && !upgrade && !matches!(payload, Payload::Streamed(_));
+        let reads = [Method::GET, Method::HEAD, Method::OPTIONS].contains(&method);
+        let may_be_doubled = repeatable && (reads || headers.contains_key(&IDEMPOTENCY_KEY));
         let path = uri.into_parts().path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
         Ok(Self {
             method,
@@ -124,6 +128,7 @@ impl Outbound {
             payload,
             repeatable,
             upgrade,
+            may_be_doubled,
             class: Class::default(),
             deadline: None,
             expects,

@@ -1,0 +1,56 @@
+//! A second try beside a first one that takes long ("The Tail at Scale", Dean and Barroso 2013). Only for requests
+//! that may be sent twice, only to an idle place of another instance while nobody waits, and only for a small
+//! share of the requests: where work is scarce or waits for something that all instances share, a copy makes it
+//! worse.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::attempt::{Answered, Lost, attempt};
+use super::connection::ClientState;
+use super::outbound::Outbound;
+use super::problem::Reason;
+use super::target::Place;
+
+/// Makes a try, and beside it a second one when the first has given no answer `after` so long and `second` has a
+/// place for it. The first good answer wins; the other try is given up, and its connection closed.
+///
+/// # Errors
+/// How the last of them ended.
+pub async fn race(
+    client: &ClientState,
+    outbound: &Outbound,
+    first: Place,
+    ends: Option<(Instant, Reason)>,
+    after: Duration,
+    second: impl FnOnce() -> Option<Place>,
+) -> Result<Answered, Lost> {
+    let mut first = pin!(attempt(client, outbound, first, ends));
+    if let Ok(ended) = tokio::time::timeout(after, first.as_mut()).await {
+        return ended;
+    }
+    let Some(place) = second() else { return first.await };
+    let mut second = pin!(attempt(client, outbound, place, ends));
+    tokio::select! {
+        biased;
+        ended = &mut first => better(ended, second).await,
+        ended = &mut second => better(ended, first).await,
+    }
+}
+
+/// What ended first, unless it failed: then the other one may do better.
+async fn better(
+    ended: Result<Answered, Lost>,
+    other: impl Future<Output = Result<Answered, Lost>>,
+) -> Result<Answered, Lost> {
+    match ended {
+        Ok(answered) if !answered.parts.status.is_server_error() => Ok(answered),
+        failed => match (other.await, failed) {
+            (Ok(answered), _) => Ok(answered),
+            (Err(_), failed @ Ok(_)) => failed,
+            (lost, _) => lost,
+        },
+    }
+}
