@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::body::{AnswerBody, Held, SMALL_MAX, Source, UpstreamBody, hold};
 use super::connection::ClientState;
+use super::grpc;
 use super::headers;
 use super::interim::Relay;
 use super::outbound::Outbound;
@@ -23,6 +24,7 @@ use super::problem::Reason;
 use super::target::Place;
 use super::tunnel::Tunnel;
 use super::upstream::{Failed, Upstream};
+use crate::control::policy::Protocol;
 use crate::dispatch::Failure;
 
 /// How long the head of a small answer is held back for its body, so that an instance that dies in between
@@ -40,6 +42,8 @@ pub enum Lost {
     Broken,
     /// What came back is not HTTP.
     Invalid,
+    /// The client did something wrong while its body came in.
+    Client,
     /// Time ran out.
     TooLate {
         /// Whether anything went out.
@@ -82,7 +86,7 @@ pub async fn attempt(
     };
     let (upstream, response) = exchanged?;
     let (parts, incoming) = response.into_parts();
-    place.judge(parts.status, &parts.headers);
+    place.judge(grpc::http_status(parts.status, &parts.headers), &parts.headers);
     Ok(Answered { parts, incoming, upstream, place })
 }
 
@@ -119,10 +123,13 @@ async fn exchange(
         Ok(response) => return Ok((upstream, response)),
         Err(lost) => lost,
     };
+    if outbound.fault().is_some() {
+        // The client broke it, and the instance is none the worse for it.
+        return Err(Lost::Client);
+    }
     Err(match lost {
-        Failed::Unsent(body) => {
+        Failed::Unsent => {
             sent.set(false);
-            outbound.put_back(body);
             if was_used {
                 place.distrust();
             } else {
@@ -130,7 +137,7 @@ async fn exchange(
             }
             Lost::Unsent
         }
-        Failed::Broken if was_used && outbound.repeatable => {
+        Failed::Broken if was_used && outbound.is_repeatable() => {
             place.distrust();
             Lost::Stale
         }
@@ -147,13 +154,19 @@ async fn exchange(
 
 /// A kept-alive connection or a new one; `None`: none could be made.
 async fn connection_to(place: &Place, outbound: &Outbound) -> Option<Box<Upstream>> {
-    let is_once = !outbound.repeatable;
-    if let Some(upstream) = pools::take(&place.target, is_once) {
-        return Some(upstream);
-    }
-    match Upstream::connect(place.target.address).await {
+    let connected = if place.target.protocol == Protocol::H2 {
+        pools::line(&place.target).await.map(|(line, was_used)| Upstream::of_line(line, was_used))
+    } else {
+        match pools::take(&place.target, !outbound.is_repeatable()) {
+            Some(upstream) => Ok(upstream),
+            None => Upstream::connect(place.target.address).await,
+        }
+    };
+    match connected {
         Ok(upstream) => {
-            place.connected();
+            if !upstream.used {
+                place.connected();
+            }
             Some(upstream)
         }
         Err(error) => {
@@ -179,9 +192,10 @@ pub async fn pass_on(
     let body = UpstreamBody::new(incoming, upstream, place);
     headers::strip_hop_by_hop(&mut parts.headers);
     parts.version = Version::HTTP_11;
-    let is_small = body.length().is_some_and(|length| length <= SMALL_MAX);
+    // An answer of HTTP/2 may have trailers behind a body of known length.
+    let is_small = !body.has_trailers() && body.length().is_some_and(|length| length <= SMALL_MAX);
     let source = if is_small {
-        match hold(body, outbound.repeatable.then_some(HOLD)).await {
+        match hold(body, outbound.is_repeatable().then_some(HOLD)).await {
             Held::Whole(bytes) if bytes.is_empty() => Source::Ended,
             Held::Whole(bytes) => Source::Whole(bytes),
             Held::Part(bytes, rest) => Source::Streamed(bytes, rest.begun()),
@@ -221,7 +235,7 @@ async fn switch(
     parts.version = Version::HTTP_11;
     parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     parts.headers.insert(header::UPGRADE, protocol);
-    let (io, early) = upstream.into_tunnel().await;
+    let Some((io, early)) = upstream.into_tunnel().await else { return Err(Lost::Invalid) };
     client.tunnel(Tunnel::new(io, early, place));
     Ok(Response::from_parts(parts, AnswerBody::new(Source::Ended)))
 }

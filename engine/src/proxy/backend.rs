@@ -146,17 +146,17 @@ impl Backend {
         let gone: Vec<TargetKey> = core
             .targets
             .iter()
-            .filter(|(_, target)| !backend.targets.iter().any(|wanted| target.is(wanted)))
+            .filter(|(_, target)| !backend.targets.iter().any(|wanted| target.is(wanted, backend.protocol)))
             .map(|(key, _)| *key)
             .collect();
         for key in gone {
             core.drop_target(key);
         }
         for wanted in &backend.targets {
-            let known = core.targets.values().any(|target| target.is(wanted));
+            let known = core.targets.values().any(|target| target.is(wanted, backend.protocol));
             if !known && !self.gateway.has_exited(&wanted.id, wanted.generation) {
                 let figures = Arc::clone(core.revisions.entry(wanted.revision.clone()).or_default());
-                let target = Target::new(wanted, figures);
+                let target = Target::new(wanted, backend.protocol, figures);
                 self.gateway.account(&target);
                 let key = core.service.add(self.gateway.now());
                 core.targets.insert(key, target);

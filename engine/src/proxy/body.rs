@@ -2,7 +2,6 @@
 //! the chunk in hand, save for what is small enough to be sent again.
 
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -10,10 +9,10 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::connection::{ClientState, Exchange};
-use super::interim::Relay;
+use super::connection::Exchange;
 use super::pace::Pace;
 use super::target::Place;
+use super::upload::Reader;
 use super::upstream::Upstream;
 use crate::dispatch::Failure;
 
@@ -29,6 +28,8 @@ pub enum BodyError {
     TooLarge,
     /// The client sends it too slowly; see [`super::pace`].
     TooSlow,
+    /// Another try has begun to send it.
+    Superseded,
 }
 
 impl std::fmt::Display for BodyError {
@@ -37,6 +38,7 @@ impl std::fmt::Display for BodyError {
             Self::Broken(error) => write!(f, "the body broke off: {error}"),
             Self::TooLarge => f.write_str("the body is larger than the gateway lets through"),
             Self::TooSlow => f.write_str("the body comes too slowly; 256 bytes a second would be right"),
+            Self::Superseded => f.write_str("the body goes to another instance now"),
         }
     }
 }
@@ -45,23 +47,9 @@ impl std::error::Error for BodyError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Broken(error) => Some(error),
-            Self::TooLarge | Self::TooSlow => None,
+            Self::TooLarge | Self::TooSlow | Self::Superseded => None,
         }
     }
-}
-
-/// How long an instance may keep silent on `Expect: 100-continue` before the body is sent all the same.
-const EXPECT_PATIENCE: Duration = Duration::from_secs(1);
-
-/// A request's body that is passed on as it comes.
-pub struct StreamedBody {
-    incoming: Incoming,
-    /// Bytes that may still come.
-    allowance: u64,
-    client: Rc<ClientState>,
-    pace: Pace,
-    /// Holds the body back until the instance asks for it.
-    gate: Option<(Relay, Pin<Box<tokio::time::Sleep>>)>,
 }
 
 /// A request's body towards an instance.
@@ -71,53 +59,7 @@ pub enum SendBody {
     /// All of it is here.
     Whole(Option<Bytes>),
     /// It is still coming in.
-    Streamed(Box<StreamedBody>),
-}
-
-impl SendBody {
-    /// A body that is passed on as it comes, at most `allowance` bytes of it.
-    pub fn streamed(incoming: Incoming, allowance: u64, client: Rc<ClientState>) -> Self {
-        Self::Streamed(Box::new(StreamedBody { incoming, allowance, client, pace: Pace::default(), gate: None }))
-    }
-
-    /// Holds the body back until the instance has asked for it or kept silent for a second.
-    #[must_use]
-    pub fn gated_by(mut self, relay: Relay) -> Self {
-        if let Self::Streamed(body) = &mut self {
-            body.gate = Some((relay, Box::pin(tokio::time::sleep(EXPECT_PATIENCE))));
-        }
-        self
-    }
-}
-
-impl StreamedBody {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some((relay, patience)) = &mut self.gate {
-            if !relay.wants_body() {
-                ready!(patience.as_mut().poll(cx));
-            }
-            self.gate = None;
-        }
-        let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
-            return self.pace.poll_too_slow(cx).map(|()| Some(Err(BodyError::TooSlow)));
-        };
-        Poll::Ready(match frame {
-            None => {
-                self.client.body_ended();
-                None
-            }
-            Some(Err(error)) => Some(Err(BodyError::Broken(error))),
-            Some(Ok(frame)) => {
-                let length = frame.data_ref().map_or(0, |data| data.len() as u64);
-                self.pace.came(length);
-                if length > self.allowance {
-                    return Poll::Ready(Some(Err(BodyError::TooLarge)));
-                }
-                self.allowance -= length;
-                Some(Ok(frame))
-            }
-        })
-    }
+    Streamed(Reader),
 }
 
 impl Body for SendBody {
@@ -128,7 +70,7 @@ impl Body for SendBody {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Streamed(body) => body.poll_frame(cx),
+            Self::Streamed(body) => Pin::new(body).poll_frame(cx),
         }
     }
 
@@ -136,7 +78,7 @@ impl Body for SendBody {
         match self {
             Self::Empty => true,
             Self::Whole(bytes) => bytes.is_none(),
-            Self::Streamed(body) => body.incoming.is_end_stream(),
+            Self::Streamed(body) => body.is_end_stream(),
         }
     }
 
@@ -144,7 +86,7 @@ impl Body for SendBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Self::Streamed(body) => body.incoming.size_hint(),
+            Self::Streamed(body) => body.size_hint(),
         }
     }
 }
@@ -203,6 +145,11 @@ impl UpstreamBody {
             }
         }
         Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)))
+    }
+
+    /// Whether trailers may come behind it though its length is known.
+    pub fn has_trailers(&self) -> bool {
+        !self.incoming.is_end_stream() && self.held.as_ref().is_some_and(|(upstream, _)| upstream.is_shared())
     }
 
     /// Its length in bytes, where the head says it.

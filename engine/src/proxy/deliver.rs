@@ -15,16 +15,19 @@ use std::time::Duration;
 use http::Response;
 use tokio::time::Instant;
 
+use super::admit::BODY_MAX;
 use super::attempt::{Answered, Lost, attempt, let_go, pass_on};
 use super::back_pressure;
 use super::backend::{Backend, NoPlace, Policy, Seeking};
 use super::body::AnswerBody;
 use super::connection::ClientState;
+use super::grpc;
 use super::hedge::race;
 use super::outbound::Outbound;
 use super::problem::{Problem, Reason};
 use super::revisions::Avoid;
 use super::target::Place;
+use super::upload::Fault;
 use crate::dispatch::{TargetKey, Ticket};
 
 /// Kept-alive connections found broken that do not count as tries.
@@ -135,8 +138,9 @@ impl<'a> Delivery<'a> {
     /// Whether an answer is one that another instance may better: the pause before that one is asked then.
     fn pause_before_another(&mut self, answered: &Answered) -> Option<Duration> {
         let parts = &answered.parts;
-        let is_failed = self.policy.retry.statuses.contains(&parts.status.as_u16());
-        if !is_failed || !self.outbound.repeatable || back_pressure::is_refusal(&parts.headers) {
+        let status = grpc::http_status(parts.status, &parts.headers);
+        let is_failed = self.policy.retry.statuses.contains(&status.as_u16());
+        if !is_failed || !self.outbound.is_repeatable() || back_pressure::is_refusal(&parts.headers) {
             return None;
         }
         self.sent = true;
@@ -162,10 +166,11 @@ impl<'a> Delivery<'a> {
                 self.sent = true;
                 self.tries += 1;
                 self.avoid.failed(key);
-                let pause = if self.outbound.repeatable { self.another_try() } else { None };
+                let pause = if self.outbound.is_repeatable() { self.another_try() } else { None };
                 let Some(pause) = pause else { return Err(self.broken()) };
                 tokio::time::sleep(pause).await;
             }
+            Lost::Client => return Err(self.faulty()),
             Lost::Invalid => {
                 let detail = "What the instance answered is not HTTP.";
                 return Err(Problem::of(Reason::UpstreamInvalid, detail).happened(true));
@@ -213,8 +218,20 @@ impl<'a> Delivery<'a> {
         problem.happened(self.sent)
     }
 
+    /// The client's own fault, while its body came in.
+    fn faulty(&self) -> Problem {
+        let (reason, detail) = match self.outbound.fault() {
+            Some(Fault::TooLarge) => (Reason::BodyTooLarge, format!("At most {BODY_MAX} bytes are let through.")),
+            Some(Fault::TooSlow) => {
+                (Reason::BodyTooSlow, "After 10 s of waiting a body must come at 256 bytes a second.".into())
+            }
+            _ => (Reason::BadRequest, "The request's body did not come in full.".into()),
+        };
+        Problem::of(reason, detail).happened(true)
+    }
+
     fn broken(&self) -> Problem {
-        let detail = match (self.sent, self.outbound.repeatable) {
+        let detail = match (self.sent, self.outbound.is_repeatable()) {
             (false, _) => "The instance broke the connection before the request went out. It did not happen.",
             (true, true) => "Every instance that was tried broke the connection before its answer.",
             (true, false) => {

@@ -16,6 +16,7 @@ use super::body::{AnswerBody, Source};
 use super::connection::ClientState;
 use super::deadline::Deadline;
 use super::deliver::deliver;
+use super::grpc;
 use super::head::Framing;
 use super::outbound::Outbound;
 use super::problem::{Problem, Reason};
@@ -24,6 +25,7 @@ use super::problem::{Problem, Reason};
 pub async fn answer(client: Rc<ClientState>, request: Request<Incoming>) -> Response<AnswerBody> {
     let (parts, incoming) = request.into_parts();
     let exchange = client.exchange();
+    let is_grpc = grpc::is_grpc(&parts.headers);
     match respond(&client, parts, incoming).await {
         Ok(mut response) => {
             if client.listening.ends_connections() {
@@ -35,11 +37,11 @@ pub async fn answer(client: Rc<ClientState>, request: Request<Incoming>) -> Resp
         Err(problem) => {
             let ends = matches!(problem.reason, Reason::BadRequest | Reason::BodyTooSlow)
                 || client.listening.ends_connections();
-            let (mut parts, text) = problem.response().into_parts();
+            let (mut parts, text) = if is_grpc { grpc::refusal(&problem) } else { problem.response() }.into_parts();
             if ends {
                 parts.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            let mut body = AnswerBody::new(Source::Whole(text.into()));
+            let mut body = AnswerBody::new(if text.is_empty() { Source::Ended } else { Source::Whole(text.into()) });
             body.ends_with(exchange);
             Response::from_parts(parts, body)
         }

@@ -1,7 +1,6 @@
 //! A request as instances get it, however often: its head made over, its body kept where it is small enough to
 //! be sent again.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -15,10 +14,12 @@ use super::admit::BODY_MAX;
 use super::body::{BodyError, SMALL_MAX, SendBody, read_whole};
 use super::connection::ClientState;
 use super::deadline::Deadline;
+use super::grpc;
 use super::head::Framing;
 use super::headers::{self, Identity};
 use super::interim::Relay;
 use super::problem::{Problem, Reason};
+use super::upload::{Fault, Upload};
 use crate::dispatch::Class;
 
 /// What a head takes up in memory, roughly.
@@ -36,12 +37,12 @@ pub struct Outbound {
     pub headers: HeaderMap,
     /// Its body.
     pub payload: Payload,
-    /// It may be sent again though it went out.
-    pub repeatable: bool,
     /// It may be at two instances at a time: reading, or marked as repeatable.
     pub may_be_doubled: bool,
     /// How early it is served.
     pub class: Class,
+    /// Doing it twice is as good as once.
+    idempotent: bool,
     /// It asks to leave HTTP.
     pub upgrade: bool,
     /// When the client gives up, where it says so.
@@ -56,8 +57,8 @@ pub enum Payload {
     Empty,
     /// All of it is here.
     Whole(Bytes),
-    /// Comes in while it is sent, hence once.
-    Streamed(RefCell<Option<SendBody>>),
+    /// Comes in while it is sent.
+    Streamed(Upload),
 }
 
 impl Outbound {
@@ -103,6 +104,7 @@ impl Outbound {
         if !expects {
             headers.remove(header::EXPECT);
         }
+        let grpc = grpc::is_grpc(&headers);
         let payload = match framing {
             Framing::Length(0) => Payload::Empty,
             Framing::Length(length) if length <= SMALL_MAX && !expects => {
@@ -114,19 +116,20 @@ impl Outbound {
                 client.body_ended();
                 Payload::Whole(bytes)
             }
-            _ => Payload::Streamed(RefCell::new(Some(SendBody::streamed(incoming, BODY_MAX, Rc::clone(client))))),
+            // In gRPC it is normal that a client has nothing to say for a while.
+            _ => Payload::Streamed(Upload::new(incoming, BODY_MAX, Rc::clone(client), !grpc)),
         };
-        let idempotent = is_idempotent(&method) || headers.contains_key(&IDEMPOTENCY_KEY);
-        let repeatable = idempotent && !upgrade && !matches!(payload, Payload::Streamed(_));
+        let is_marked = headers.contains_key(&IDEMPOTENCY_KEY);
+        let idempotent = !upgrade && (is_idempotent(&method) || is_marked);
         let reads = [Method::GET, Method::HEAD, Method::OPTIONS].contains(&method);
-        let may_be_doubled = repeatable && (reads || headers.contains_key(&IDEMPOTENCY_KEY));
+        let may_be_doubled = !upgrade && (reads || is_marked) && !matches!(payload, Payload::Streamed(_));
         let path = uri.into_parts().path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
         Ok(Self {
             method,
             uri: path.into(),
             headers,
             payload,
-            repeatable,
+            idempotent,
             upgrade,
             may_be_doubled,
             class: Class::default(),
@@ -135,11 +138,9 @@ impl Outbound {
         })
     }
 
-    /// Takes a body back of which nothing went out; `None`: it is gone.
-    pub fn put_back(&self, body: Option<SendBody>) {
-        if let Payload::Streamed(slot) = &self.payload {
-            slot.replace(body);
-        }
+    /// Whether it may be sent again though it went out.
+    pub fn is_repeatable(&self) -> bool {
+        self.idempotent && self.has_body()
     }
 
     /// What it takes up in memory, roughly.
@@ -153,7 +154,15 @@ impl Outbound {
 
     /// Whether there is a body for one more try.
     pub fn has_body(&self) -> bool {
-        !matches!(&self.payload, Payload::Streamed(slot) if slot.borrow().is_none())
+        !matches!(&self.payload, Payload::Streamed(upload) if !upload.is_here())
+    }
+
+    /// What the client did wrong while its body came in.
+    pub fn fault(&self) -> Option<Fault> {
+        match &self.payload {
+            Payload::Streamed(upload) => upload.fault(),
+            Payload::Empty | Payload::Whole(_) => None,
+        }
     }
 
     /// The body for one more try.
@@ -161,10 +170,7 @@ impl Outbound {
         match &self.payload {
             Payload::Empty => SendBody::Empty,
             Payload::Whole(bytes) => SendBody::Whole(Some(bytes.clone())),
-            Payload::Streamed(body) => {
-                let body = body.take().unwrap_or(SendBody::Empty);
-                if self.expects { body.gated_by(relay.clone()) } else { body }
-            }
+            Payload::Streamed(upload) => SendBody::Streamed(upload.reader(self.expects.then(|| relay.clone()))),
         }
     }
 }

@@ -2,18 +2,24 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::sync::{Notify, watch};
 
+use super::multiplex::{Line, Trunks};
 use super::target::Target;
 use super::upstream::{IDLE_MAX, Pool, Upstream};
+
+type ByTarget<T> = RefCell<HashMap<u64, (Arc<Target>, T)>>;
 
 #[derive(Default)]
 struct Pools {
     /// By [`Target::serial`].
-    pools: RefCell<HashMap<u64, (Arc<Target>, Pool)>>,
+    pools: ByTarget<Pool>,
+    /// In the same way, to those who speak HTTP/2.
+    trunks: ByTarget<Rc<Trunks>>,
     /// A connection was put in while the sweeper sleeps.
     filled: Notify,
     sweeping: Cell<bool>,
@@ -46,6 +52,22 @@ pub fn put(target: &Arc<Target>, upstream: Box<Upstream>) {
     });
 }
 
+/// A part in a connection of HTTP/2 to a target; see [`Trunks::line`].
+///
+/// # Errors
+/// See there.
+pub async fn line(target: &Arc<Target>) -> io::Result<(Line, bool)> {
+    let trunks = POOLS.with(|all| {
+        let mut trunks = all.trunks.borrow_mut();
+        let (_, trunks) = trunks.entry(target.serial).or_insert_with(|| (Arc::clone(target), Rc::default()));
+        if !all.sweeping.get() {
+            all.filled.notify_one();
+        }
+        Rc::clone(trunks)
+    });
+    trunks.line(target).await
+}
+
 /// Closes this worker's idle connections in time, and those to a target at once when `retired` says that one
 /// gets no more requests. Sleeps without a timer while there are none.
 pub async fn sweep(mut retired: watch::Receiver<u64>) {
@@ -69,6 +91,8 @@ impl Pools {
     fn sweep(&self) -> bool {
         let mut pools = self.pools.borrow_mut();
         pools.retain(|_, (target, pool)| !target.is_retired() && pool.sweep(target.epoch()));
-        !pools.is_empty()
+        let mut trunks = self.trunks.borrow_mut();
+        trunks.retain(|_, (target, trunks)| !target.is_retired() && trunks.sweep());
+        !pools.is_empty() || !trunks.is_empty()
     }
 }

@@ -46,7 +46,8 @@ pub enum Reason {
 }
 
 impl Reason {
-    const fn word(self) -> &'static str {
+    /// What `unisono-reason` says.
+    pub const fn word(self) -> &'static str {
         match self {
             Self::BadRequest => "bad_request",
             Self::Misdirected => "misdirected",
@@ -154,6 +155,16 @@ impl Problem {
     pub fn happened(mut self, maybe: bool) -> Self {
         self.may_have_happened = Some(maybe);
         self
+    }
+
+    /// The whole of it in one line.
+    pub fn message(&self) -> String {
+        let service = self.service.as_deref().map_or_else(String::new, |service| format!("{service}: "));
+        let happened = match self.may_have_happened {
+            Some(true) => " It may have happened.",
+            _ => "",
+        };
+        format!("{service}{}{happened} ({})", self.detail, self.reason.word())
     }
 
     /// The answer, with its body still as text.

@@ -13,6 +13,7 @@ use super::pools;
 use super::revisions::Figures;
 use super::shared::{Count, lock};
 use super::upstream::Upstream;
+use crate::control::policy::Protocol;
 use crate::control::table;
 use crate::dispatch::{Failure, Outcome, TargetKey, Time};
 
@@ -28,6 +29,8 @@ pub struct Target {
     pub generation: u64,
     /// Where it listens.
     pub address: SocketAddr,
+    /// What it is spoken to in.
+    pub protocol: Protocol,
     /// Tries sent there.
     pub requests: Count,
     /// Tries that failed there: no connection, reset, too late.
@@ -46,12 +49,13 @@ pub struct Target {
 
 impl Target {
     /// A target as the table has it, counted among those of its revision.
-    pub fn new(wanted: &table::Target, figures: Arc<Figures>) -> Arc<Self> {
+    pub fn new(wanted: &table::Target, protocol: Protocol, figures: Arc<Figures>) -> Arc<Self> {
         Arc::new(Self {
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             id: wanted.id.clone(),
             generation: wanted.generation,
             address: wanted.address,
+            protocol,
             requests: Count::default(),
             failures: Count::default(),
             figures,
@@ -63,9 +67,13 @@ impl Target {
         })
     }
 
-    /// Whether the table means this one: a target is the same when id, generation and address are.
-    pub fn is(&self, wanted: &table::Target) -> bool {
-        wanted.id == self.id && wanted.generation == self.generation && wanted.address == self.address
+    /// Whether the table means this one: a target is the same when id, generation, address and
+    /// protocol are.
+    pub fn is(&self, wanted: &table::Target, protocol: Protocol) -> bool {
+        wanted.id == self.id
+            && wanted.generation == self.generation
+            && wanted.address == self.address
+            && protocol == self.protocol
     }
 
     /// Why the last connection to it could not be made.

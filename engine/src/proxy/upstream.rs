@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use super::body::SendBody;
 use super::head::HEAD_MAX;
+use super::multiplex::Line;
 use super::wire::{Wire, WireIo};
 
 /// How long an idle connection is kept: below the 5 s after which uvicorn, gunicorn and Node close theirs.
@@ -29,21 +30,33 @@ const IDLE_COUNT_MAX: usize = 256;
 /// Longest wait for a connection: instances are near, and a full backlog shows as silence.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A connection to an instance.
+/// A way to an instance for one request at a time.
 pub struct Upstream {
+    via: Via,
+    /// Whether it has carried a request before.
+    pub used: bool,
+}
+
+#[expect(clippy::large_enum_variant, reason = "it stands in a box, and a second one would cost each request")]
+enum Via {
+    /// A connection of its own, of HTTP/1.1.
+    Own(Own),
+    /// A part of one that others use as well, of HTTP/2.
+    Shared(Line),
+}
+
+struct Own {
     sender: SendRequest<SendBody>,
     connection: Connection<TokioIo<WireIo>, SendBody>,
     /// Set once the connection is through; it must not be polled then.
     finished: bool,
     wire: Rc<Wire>,
-    /// Whether it has carried a request before.
-    pub used: bool,
 }
 
 /// How a try ended without an answer's head.
 pub enum Failed {
-    /// Not a byte of the request went out; its body, if it is untouched.
-    Unsent(Option<SendBody>),
+    /// Not a byte of the request went out, or the instance says that it has not looked at it.
+    Unsent,
     /// The request, or part of it, went out; then the connection broke.
     Broken,
     /// What came back is not HTTP.
@@ -73,24 +86,81 @@ impl Upstream {
             .handshake(TokioIo::new(WireIo(Rc::clone(&wire))))
             .await
             .map_err(io::Error::other)?;
-        Ok(Box::new(Self { sender, connection, finished: false, wire, used: false }))
+        let via = Via::Own(Own { sender, connection, finished: false, wire });
+        Ok(Box::new(Self { via, used: false }))
     }
 
-    /// Sends a request and waits for the head of its answer. Dropping the future closes the connection.
+    /// A part in a connection of HTTP/2.
+    pub fn of_line(line: Line, used: bool) -> Box<Self> {
+        Box::new(Self { via: Via::Shared(line), used })
+    }
+
+    /// Sends a request and waits for the head of its answer. Dropping the future closes the connection, or resets
+    /// its part.
     ///
     /// # Errors
     /// How it failed; the connection is of no more use then.
     pub async fn send(&mut self, request: Request<SendBody>) -> Result<Response<Incoming>, Failed> {
+        match &mut self.via {
+            Via::Own(own) => own.send(request).await,
+            Via::Shared(line) => line.send(request).await,
+        }
+    }
+
+    /// Moves bytes; to be called by whoever waits for something of this connection.
+    pub fn drive(&mut self, cx: &mut Context<'_>) {
+        if let Via::Own(own) = &mut self.via {
+            own.drive(cx);
+        }
+    }
+
+    /// Whether it can be kept for another request: it has answered the last one in full and the peer keeps it.
+    pub fn is_reusable(&mut self, cx: &mut Context<'_>) -> bool {
+        match &mut self.via {
+            Via::Own(own) => {
+                own.drive(cx);
+                !own.finished && own.sender.is_ready()
+            }
+            // What others use is kept as a whole.
+            Via::Shared(_) => false,
+        }
+    }
+
+    /// Whether others use its connection as well.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.via, Via::Shared(_))
+    }
+
+    /// Whether the kernel, too, knows of nothing from the peer.
+    pub fn is_quiet(&self) -> bool {
+        matches!(&self.via, Via::Own(own) if own.wire.is_quiet())
+    }
+
+    /// The socket and the bytes already read from it, after an answer of 101; `None`: others use it as well.
+    pub async fn into_tunnel(self: Box<Self>) -> Option<(WireIo, Bytes)> {
+        let Via::Own(mut own) = self.via else { return None };
+        poll_fn(|cx| {
+            own.drive(cx);
+            if own.finished { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        let parts = own.connection.into_parts();
+        Some((parts.io.into_inner(), parts.read_buf))
+    }
+}
+
+impl Own {
+    async fn send(&mut self, request: Request<SendBody>) -> Result<Response<Incoming>, Failed> {
         let written_before = self.wire.written();
         let mut answer = std::pin::pin!(self.sender.try_send_request(request));
         let answered = poll_fn(|cx| {
-            self.drive(cx);
+            self.finished = self.finished || self.connection.poll_without_shutdown(cx).is_ready();
             answer.as_mut().poll(cx)
         })
         .await;
-        answered.map_err(|mut failed| {
+        answered.map_err(|failed| {
             if self.wire.written() == written_before {
-                Failed::Unsent(failed.take_message().map(Request::into_body))
+                Failed::Unsent
             } else if failed.error().is_parse() {
                 Failed::Invalid
             } else {
@@ -99,32 +169,9 @@ impl Upstream {
         })
     }
 
-    /// Moves bytes; to be called by whoever waits for something of this connection.
-    pub fn drive(&mut self, cx: &mut Context<'_>) {
+    fn drive(&mut self, cx: &mut Context<'_>) {
         // Its end, good or bad, reaches the request or the body through hyper's own channel.
         self.finished = self.finished || self.connection.poll_without_shutdown(cx).is_ready();
-    }
-
-    /// Whether it can carry another request: it has answered the last one in full and the peer keeps it.
-    pub fn is_reusable(&mut self, cx: &mut Context<'_>) -> bool {
-        self.drive(cx);
-        !self.finished && self.sender.is_ready()
-    }
-
-    /// Whether the kernel, too, knows of nothing from the peer.
-    pub fn is_quiet(&self) -> bool {
-        self.wire.is_quiet()
-    }
-
-    /// The socket and the bytes already read from it, after an answer of 101.
-    pub async fn into_tunnel(mut self: Box<Self>) -> (WireIo, Bytes) {
-        poll_fn(|cx| {
-            self.drive(cx);
-            if self.finished { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
-        let parts = self.connection.into_parts();
-        (parts.io.into_inner(), parts.read_buf)
     }
 }
 
