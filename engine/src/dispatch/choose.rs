@@ -21,6 +21,7 @@ const STALL_MIN: Time = Time::from_secs(1);
 struct Candidate {
     index: usize,
     avoided: bool,
+    is_probe: bool,
     expected: Option<f64>,
     in_flight: u32,
 }
@@ -36,6 +37,7 @@ impl Service {
                 candidates.push(Candidate {
                     index,
                     avoided: avoid.contains(&self.key_of(index)),
+                    is_probe: target.health.is_aside(),
                     expected: self.expected(target, now),
                     in_flight: target.in_flight,
                 });
@@ -43,6 +45,10 @@ impl Service {
         }
         if candidates.iter().any(|candidate| !candidate.avoided) {
             candidates.retain(|candidate| !candidate.avoided);
+        }
+        // One that may show that it is well again has to get the chance, however slow it is thought to be.
+        if let Some(probed) = candidates.iter().find(|candidate| candidate.is_probe && !candidate.avoided) {
+            return Some(self.key_of(probed.index));
         }
         let explores = candidates.len() > 1 && self.unit() < EXPLORE;
         if !explores {

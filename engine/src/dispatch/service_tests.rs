@@ -250,6 +250,20 @@ fn a_target_that_fails_again_and_again_gets_one_request_in_five_seconds() {
 }
 
 #[test]
+fn a_slow_target_gets_its_try_too() {
+    let mut service = service(Some(1));
+    let (failing, good) = (service.add(NOW), service.add(NOW));
+    learn(&mut service, &[(failing, 90), (good, 10)]);
+    for _ in 0..5 {
+        fail(&mut service, failing);
+    }
+
+    let tried = seek(&mut service, NOW + Time::from_secs(7));
+
+    assert_eq!(tried, Sought::Placed(failing));
+}
+
+#[test]
 fn never_more_than_half_are_put_aside() {
     let mut service = service(None);
     let keys = [0; 4].map(|_| service.add(NOW));
