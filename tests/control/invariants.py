@@ -176,8 +176,11 @@ def _check_capacity(before: ServiceView, after: ServiceView) -> None:
     service = after.service
     assert service is not None, "a service that should run was removed"
     update = _update(after)
-    spec = after.spec(service.revision)
-    least = min(_replicas(after, service.revision), sum(m.phase in READY for m in before.running))
+    # While a revision is tried, what is to be ready is the one that is proven.
+    is_tried = service.rollout is not None and service.rollout.phase is RolloutPhase.CANARY
+    revision = service.rollout.source if service.rollout and is_tried else service.revision
+    spec = after.spec(revision)
+    least = min(_replicas(after, revision), sum(m.phase in READY for m in before.running))
     if replaces(service) and (update.order == "stop-first" or (spec and spec.port is not None)):
         least -= update.parallelism or max(1, service.replicas)
     ready = sum(m.phase in READY for m in after.running)
