@@ -4,7 +4,7 @@
 # .venv/.stamps that hold a digest of what each step was made from.
 #
 #   scripts/setup.sh          to run unisono
-#   scripts/setup.sh checks   to check it as well: needs clippy and rustfmt besides
+#   scripts/setup.sh checks   to check it as well: needs clippy, rustfmt and an etcd besides
 #
 # What can't be set up ends it with one line that says what is missing and how to get it.
 
@@ -169,6 +169,12 @@ compile_modules() { # as pip does for what it installs: a node starts in half th
   "$VENV/bin/python" -m compileall -q src || fail "a module of src does not compile; the reason stands above"
 }
 
+ensure_etcd() { # the tests of the store on etcd start one; without it they say that they were skipped
+  command -v etcd >/dev/null && command -v etcdctl >/dev/null && command -v openssl >/dev/null && return
+  install_packages etcd-server etcd-client openssl || say "etcd is missing, its tests are skipped" \
+    "(Debian and Ubuntu: apt install etcd-server etcd-client openssl)"
+}
+
 [[ $(uname -s) == Linux ]] || fail "unisono runs on Linux (it needs pidfd); this is $(uname -s)"
 ensure_venv
 ensure_dependencies
@@ -177,4 +183,5 @@ compile_modules
 if [[ ${1:-} == checks ]]; then
   ensure_rust
   ensure_rust_checks
+  ensure_etcd
 fi
