@@ -113,9 +113,11 @@ async def test_writes_to_one_key_take_turns() -> None:
     gates = {name: asyncio.Event() for name in ("a1", "a2", "b", "s1", "s2", "all", "late")}
 
     async def turn(name: str, alone: set[str], shared: set[str], everything: bool = False) -> None:
-        async with order.turn(alone, shared, everything=everything):
-            said.append(name)
-            await gates[name].wait()
+        turn = order.enter(alone, shared, everything=everything)
+        await turn.come()
+        said.append(name)
+        await gates[name].wait()
+        order.leave(turn)
 
     async def settle() -> list[str]:
         for _ in range(10):

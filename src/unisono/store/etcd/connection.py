@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,10 @@ _STREAMS: dict[str, tuple[str, Any, Any]] = {
     ),
 }
 
+
+# A member that has lost touch with the others says so at once, instead of keeping us waiting.
+_HAS_LEADER = ("hasleader", "true")
+_METADATA = grpc.aio.Metadata(_HAS_LEADER)
 
 Consume = Callable[[wire.WatchResponse], Awaitable[bool]]
 
@@ -128,7 +132,7 @@ class Connection:
         renewed = False
         while True:
             member = self._members[self._current]
-            metadata = self._metadata() if self._address.user is None else await self._with_token()
+            metadata = _METADATA if self._address.user is None else await self._with_token()
             try:
                 return await member.methods[method](request, timeout=CALL_SECONDS, metadata=metadata)
             except grpc.aio.AioRpcError as error:
@@ -165,7 +169,7 @@ class Connection:
             CallFailed: It may have been done, unless its failure says otherwise.
         """
         member = self._members[self._current]
-        metadata = self._metadata() if self._address.user is None else await self._with_token()
+        metadata = _METADATA if self._address.user is None else await self._with_token()
         call = member.methods["keep_alive"](timeout=CALL_SECONDS, metadata=metadata)
         try:
             await call.write(wire.LeaseKeepAliveRequest(id=lease))
@@ -192,7 +196,7 @@ class Connection:
             CallFailed: The stream ended.
         """
         member = self._members[self._current]
-        metadata = self._metadata() if self._address.user is None else await self._with_token()
+        metadata = _METADATA if self._address.user is None else await self._with_token()
         task = asyncio.ensure_future(self._watching(member, metadata, request, consume))
         member.streams.add(task)
         try:
@@ -221,7 +225,7 @@ class Connection:
     async def _watching(
         self,
         member: Member,
-        metadata: Sequence[tuple[str, str]],
+        metadata: grpc.aio.Metadata,
         request: wire.WatchCreateRequest,
         consume: Consume,
     ) -> None:
@@ -265,16 +269,12 @@ class Connection:
             if task is not current:
                 task.cancel()
 
-    def _metadata(self) -> tuple[tuple[str, str], ...]:
-        # A member that has lost touch with the others says so at once, instead of keeping us waiting.
-        return (("hasleader", "true"),)
-
-    async def _with_token(self) -> tuple[tuple[str, str], ...]:
+    async def _with_token(self) -> grpc.aio.Metadata:
         if self._token is None:
             async with self._login:
                 if self._token is None:
                     await self._log_in()
-        return (*self._metadata(), ("token", self._token or ""))
+        return grpc.aio.Metadata(_HAS_LEADER, ("token", self._token or ""))
 
     async def _log_in(self) -> None:
         member = self._members[self._current]
@@ -285,7 +285,7 @@ class Connection:
             )
         request = wire.AuthenticateRequest(name=self._address.user or "", password=self._address.password)
         try:
-            answer = await member.methods["login"](request, timeout=CALL_SECONDS, metadata=self._metadata())
+            answer = await member.methods["login"](request, timeout=CALL_SECONDS, metadata=_METADATA)
         except grpc.aio.AioRpcError as error:
             failed = self._failed(member, error)
             if failed.failure is Failure.UNKNOWN:  # not what was asked for: that has not been sent

@@ -9,16 +9,50 @@ change one of its keys, and no others. Nothing here knows etcd.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Hashable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Hashable, Set
+
+_NOTHING: frozenset[Hashable] = frozenset()
+
+
+class Turn:
+    """One's place in line. Made by :meth:`Order.enter`; to be given back with :meth:`Order.leave`."""
+
+    __slots__ = ("_done", "_ended", "alone", "before", "shared")
+
+    def __init__(self, alone: Set[Hashable], shared: Set[Hashable], before: set[Turn]) -> None:
+        self.alone = alone
+        self.shared = shared
+        self.before = before  # those that come first
+        self._ended = False
+        self._done: asyncio.Future[None] | None = None  # made when somebody waits: most often nobody does
+
+    async def come(self) -> None:
+        """Wait for one's turn."""
+        for turn in self.before:
+            await turn._end()
+
+    def end(self) -> None:
+        """Let those who wait for it go on."""
+        self._ended = True
+        if self._done is not None:
+            self._done.set_result(None)
+
+    async def _end(self) -> None:
+        if self._ended:
+            return
+        if self._done is None:
+            self._done = asyncio.get_running_loop().create_future()
+        await asyncio.wait([self._done])
 
 
 class _Lane:
     """Who has one name: the last who has it alone, and those who share it since."""
 
+    __slots__ = ("alone", "sharing")
+
     def __init__(self) -> None:
-        self.alone: asyncio.Future[None] | None = None
-        self.sharing: set[asyncio.Future[None]] = set()
+        self.alone: Turn | None = None
+        self.sharing: set[Turn] = set()
 
 
 class Order:
@@ -26,63 +60,47 @@ class Order:
 
     def __init__(self) -> None:
         self._lanes: dict[Hashable, _Lane] = {}
-        self._open: set[asyncio.Future[None]] = set()
-        self._barrier: asyncio.Future[None] | None = None
+        self._open: set[Turn] = set()
+        self._barrier: Turn | None = None
 
-    @asynccontextmanager
-    async def turn(
-        self, alone: Iterable[Hashable], shared: Iterable[Hashable] = (), *, everything: bool = False
-    ) -> AsyncIterator[None]:
-        """
-        Wait for one's turn; the place in line is taken before the first wait.
-
-        With ``everything`` all others are waited for, and all later ones wait.
-        """
-        alone, shared = set(alone), set(shared)
-        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        before = set(self._open) if everything else self._before(alone, shared)
-        self._enter(mine, alone, shared, everything)
-        try:
-            if before:
-                await asyncio.wait(before)
-            yield
-        finally:
-            self._leave(mine, alone, shared)
-
-    def _before(self, alone: set[Hashable], shared: set[Hashable]) -> set[asyncio.Future[None]]:
-        before = set()
-        for name in alone | shared:
-            lane = self._lanes.get(name)
-            if lane is None:
-                continue
-            if lane.alone is not None:
-                before.add(lane.alone)
-            if name in alone:
-                before |= lane.sharing
-        if self._barrier is not None:
-            before.add(self._barrier)
-        return before
-
-    def _enter(
-        self, mine: asyncio.Future[None], alone: set[Hashable], shared: set[Hashable], everything: bool
-    ) -> None:
-        self._open.add(mine)
-        if everything:
-            self._barrier = mine
+    def enter(
+        self, alone: Set[Hashable], shared: Set[Hashable] = _NOTHING, *, everything: bool = False
+    ) -> Turn:
+        """Take a place in line. With ``everything`` all others are waited for, and all later ones wait."""
+        shared = shared - alone if shared else shared
+        turn = Turn(alone, shared, set(self._open) if everything else set())
         for name in alone:
-            self._lanes.setdefault(name, _Lane()).alone = mine
-        for name in shared - alone:
-            self._lanes.setdefault(name, _Lane()).sharing.add(mine)
+            lane = self._lane(name, turn)
+            turn.before |= lane.sharing
+            lane.alone = turn
+        for name in shared:
+            self._lane(name, turn).sharing.add(turn)
+        if self._barrier is not None:
+            turn.before.add(self._barrier)
+        if everything:
+            self._barrier = turn
+        self._open.add(turn)
+        return turn
 
-    def _leave(self, mine: asyncio.Future[None], alone: set[Hashable], shared: set[Hashable]) -> None:
-        mine.set_result(None)
-        self._open.discard(mine)
-        if self._barrier is mine:
+    def leave(self, turn: Turn) -> None:
+        """Let the next ones go on."""
+        turn.end()
+        self._open.discard(turn)
+        if self._barrier is turn:
             self._barrier = None
-        for name in alone | shared:
-            lane = self._lanes[name]
-            lane.sharing.discard(mine)
-            if lane.alone is mine:
-                lane.alone = None
-            if lane.alone is None and not lane.sharing:
-                del self._lanes[name]
+        for names in (turn.alone, turn.shared):
+            for name in names:
+                lane = self._lanes[name]
+                lane.sharing.discard(turn)
+                if lane.alone is turn:
+                    lane.alone = None
+                if lane.alone is None and not lane.sharing:
+                    del self._lanes[name]
+
+    def _lane(self, name: Hashable, turn: Turn) -> _Lane:
+        lane = self._lanes.get(name)
+        if lane is None:
+            lane = self._lanes[name] = _Lane()
+        elif lane.alone is not None:
+            turn.before.add(lane.alone)
+        return lane

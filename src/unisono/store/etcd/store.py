@@ -318,7 +318,9 @@ class EtcdStore:
             return
 
     async def _revoke(self, lease: int) -> None:
-        async with self._order.turn((lease,)):
+        turn = self._order.enter({lease})
+        try:
+            await turn.come()
             self._deadlines.end(lease, self._clock())
             try:
                 answer = await self._ask("revoke", wire.LeaseRevokeRequest(id=lease))
@@ -329,6 +331,8 @@ class EtcdStore:
                     raise MaybeDone(failed.reason) from failed
             else:
                 self._follower.learn(answer.header.revision)
+        finally:
+            self._order.leave(turn)
 
     async def _bury(self, lease: int) -> None:
         """Take the keys of a lease along that has ended here; if that fails, etcd does it a little later."""

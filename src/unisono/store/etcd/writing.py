@@ -46,16 +46,19 @@ class Writer:
         operations = (*success, *failure)
         everything = any(isinstance(operation, Delete) and operation.prefix for operation in operations)
         leases = {operation.lease for operation in operations if isinstance(operation, Put)} - {None}
-        async with (
-            self._order.turn({operation.key for operation in operations}, leases, everything=everything),
-            self._places,
-        ):
-            slot = self._free.pop() if self._free else self._new_slot()
-            outcome = await self._on_slot(slot, compares, success, failure)
-            self._free.append(slot)  # not after a failure that leaves it in doubt
-            if isinstance(outcome, Outcome):
-                return outcome
-            raise outcome
+        turn = self._order.enter({operation.key for operation in operations}, leases, everything=everything)
+        try:
+            if turn.before:
+                await turn.come()
+            async with self._places:
+                slot = self._free.pop() if self._free else self._new_slot()
+                outcome = await self._on_slot(slot, compares, success, failure)
+                self._free.append(slot)  # not after a failure that leaves it in doubt
+        finally:
+            self._order.leave(turn)
+        if isinstance(outcome, Outcome):
+            return outcome
+        raise outcome
 
     async def sweep(self) -> None:
         """Remove slots of clients long gone. Removing one of a client that is not only costs it a try."""
