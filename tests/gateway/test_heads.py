@@ -40,6 +40,49 @@ SMUGGLING = {
     "no host": b"GET / HTTP/1.1\r\n\r\n",
     "a host with a path": b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n",
     "no version": b"GET /\r\n\r\n",
+    "a later version": b"GET / HTTP/1.2\r\nHost: a\r\n\r\n",
+    "a version of two digits": b"GET / HTTP/1.11\r\nHost: a\r\n\r\n",
+    "version 2 in words": b"GET / HTTP/2.0\r\nHost: a\r\n\r\n",
+    "another protocol": b"GET / ICAP/1.0\r\nHost: a\r\n\r\n",
+    "a tab in the first line": b"GET\t/ HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a blank in the target": b"GET /a b HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a zero byte in the target": b"GET /\0 HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a method that is none": b"G(T / HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a blank before the method": b" GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a target that is none": b"GET a HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n",
+    "an empty host twice": b"GET / HTTP/1.1\r\nHost:\r\nHost: a\r\n\r\n",
+    "a host with a blank": b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
+    "a host with credentials": b"GET / HTTP/1.1\r\nHost: me@a\r\n\r\n",
+    "a list of hosts": b"GET / HTTP/1.1\r\nHost: a, b\r\n\r\n",
+    "length, chunked, length": POST + b"Content-Length: 5\r\n" + CHUNKED + b"Content-Length: 6\r\n" + EMPTY,
+    "lengths that differ in zeros": POST + b"Content-Length: 5\r\nContent-Length: 05\r\n\r\nhello",
+    "a negative length": POST + b"Content-Length: -5\r\n\r\nhello",
+    "an empty length": POST + b"Content-Length: \r\n\r\nhello",
+    "a length with a fraction": POST + b"Content-Length: 5.0\r\n\r\nhello",
+    "a length with an exponent": POST + b"Content-Length: 5e0\r\n\r\nhello",
+    "a length beyond 64 bits": POST + b"Content-Length: 18446744073709551621\r\n\r\nhello",
+    "a length in another script": POST + b"Content-Length: \xd9\xa5\r\n\r\nhello",
+    "a length with a comma": POST + b"Content-Length: 5,\r\n\r\nhello",
+    "a folded length": POST + b"Content-Length:\r\n 5\r\n\r\nhello",
+    "a folded encoding": POST + b"Transfer-Encoding:\r\n chunked\r\n" + EMPTY,
+    "a tab before the colon": POST + b"Content-Length\t: 5\r\n\r\nhello",
+    "gzip alone": POST + b"Transfer-Encoding: gzip\r\n" + EMPTY,
+    "identity": POST + b"Transfer-Encoding: identity\r\n" + EMPTY,
+    "chunked in quotes": POST + b'Transfer-Encoding: "chunked"\r\n' + EMPTY,
+    "chunked with a parameter": POST + b"Transfer-Encoding: chunked;q=1\r\n" + EMPTY,
+    "an empty encoding": POST + b"Transfer-Encoding: \r\n" + EMPTY,
+    "chunked with a zero byte": POST + b"Transfer-Encoding: chunked\0\r\n" + EMPTY,
+    "chunked behind a vertical tab": POST + b"Transfer-Encoding: \x0bchunked\r\n" + EMPTY,
+    "chunked beside length, named by Connection": POST
+    + b"Connection: Content-Length\r\nContent-Length: 5\r\n"
+    + CHUNKED
+    + EMPTY,
+    "a bare line feed between fields": GET + b"X-A: b\nX-B: c\r\n\r\n",
+    "a bare line feed at the end": GET + b"X-A: b\r\n\n",
+    "a carriage return before the colon": GET + b"X-A\r: b\r\n\r\n",
+    "a line without a colon": GET + b"X-A\r\n\r\n",
+    "a control byte in a value": GET + b"X-A: \x01\r\n\r\n",
+    "a folded first field": b"GET / HTTP/1.1\r\n X-A: b\r\nHost: a\r\n\r\n",
     "two blanks in the first line": b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
 }
 
@@ -57,7 +100,21 @@ async def test_an_ambiguous_head_is_refused_and_reaches_no_instance(stage: Stage
     assert (answer.status, closed, backend.heads) == (400, True, [])
 
 
-@pytest.mark.parametrize("size", [b"5\n", b"-5\r\n", b"0x5\r\n", b"\r\n", b"11111111111111111\r\n"])
+@pytest.mark.parametrize(
+    "size",
+    [
+        b"5\n",
+        b"-5\r\n",
+        b"+5\r\n",
+        b"0x5\r\n",
+        b"5 5\r\n",
+        b"\r\n",
+        b"g\r\n",
+        b"5\r",
+        b"11111111111111111\r\n",
+        b"5;" + b"x" * 100_000 + b"\r\n",
+    ],
+)
 async def test_a_bad_chunk_breaks_the_request_off(stage: Stage, size: bytes) -> None:
     """A body whose chunks are malformed never becomes a complete request at an instance."""
     complete: list[bytes] = []
