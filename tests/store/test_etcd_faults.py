@@ -502,6 +502,71 @@ async def test_a_grant_whose_answer_was_lost_is_granted_once(one: Etcd, far: Etc
     assert leases(one) - before == {f"{lease:x}"}
 
 
+async def test_a_record_that_was_removed_costs_a_try(one: Etcd, far: EtcdStore) -> None:
+    """Who tidies up too eagerly takes nothing from anybody: the next write finds out and is done."""
+    await write(far, put("k", b"1"))
+    prefix = far._address.prefix
+    assert one.ctl("del", "--prefix", f"{prefix}/write/").strip() == "1"
+
+    revision = await write(far, put("k", b"2"))
+    absent = Compare(key="k", field=Field.CREATED, target=0)
+    one.ctl("del", "--prefix", f"{prefix}/write/")
+    outcome = await far.transact(compares=[absent], success=[put("yes")], failure=[put("no")])
+
+    assert outcome.succeeded is False
+    assert [entry.key for entry in (await far.scan("")).entries] == ["k", "no"]
+    entry = await far.get("k")
+    assert entry is not None
+    assert (entry.value, entry.modified) == (b"2", revision)
+
+
+async def test_old_records_are_swept(one: Etcd) -> None:
+    """A client that opens removes what was not written for a week, and leaves what is newer."""
+    where = address(one)
+    slots = f"{where.prefix}/write"
+    one.ctl("put", f"{slots}/gone/1", "y 1600000000")
+    async with opened(where) as store:
+        await write(store, put("k"))
+    async with opened(where):
+        pass
+
+    assert f"{slots}/gone/1" not in one.ctl("get", "--prefix", "--keys-only", slots)
+    assert slots in one.ctl("get", "--prefix", "--keys-only", slots)
+
+
+async def test_limits_of_etcd_are_named(far: EtcdStore) -> None:
+    """What only larger limits of etcd would take is refused whole, and the error names the flag."""
+    compares = [Compare(key=f"k{n}", field=Field.CREATED, target=0) for n in range(300)]
+    with pytest.raises(ValueError, match="--max-txn-ops=2048"):
+        await far.transact(compares=compares, success=[put("k")])
+    with pytest.raises(ValueError, match="--max-request-bytes=9437184"):
+        await write(far, put("a", bytes(1024 * 1024)), put("b", bytes(1024 * 1024)))
+
+    assert (await far.scan("")).entries == ()
+
+
+async def test_a_scan_of_much_comes_in_pages(far: EtcdStore) -> None:
+    """More than one page of entries, and more bytes than one answer may have, all of one revision."""
+    await write(far, *(put(f"k/{n:04}") for n in range(1000)))
+    await write(far, *(put(f"l/{n:04}") for n in range(1000)))
+
+    snapshot = await far.scan("")
+
+    assert [entry.key for entry in snapshot.entries] == [f"{p}/{n:04}" for p in "kl" for n in range(1000)]
+
+
+async def test_answers_that_are_too_large_come_in_smaller_ones(
+    one: Etcd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scan asks for fewer entries at a time when so many don't fit into one answer."""
+    small = [option for option in connection._OPTIONS if option[0] != "grpc.max_receive_message_length"]
+    monkeypatch.setattr(connection, "_OPTIONS", [*small, ("grpc.max_receive_message_length", 20_000)])
+    async with opened(address(one)) as store:
+        await write(store, *(put(f"k/{n:03}", bytes(1000)) for n in range(100)))
+
+        assert len((await store.scan("")).entries) == 100
+
+
 async def test_marks_come_though_others_write_elsewhere(one: Etcd, far: EtcdStore) -> None:
     """Revisions made by others in the same etcd are reached by marks, and not by callers' events."""
     start = await write(far, put("k"))
