@@ -6,6 +6,7 @@ pub mod control;
 pub mod dispatch;
 pub mod handover;
 pub mod load;
+pub mod observe;
 pub mod process;
 pub mod proxy;
 

@@ -91,8 +91,8 @@ class Load:
         ``latency_ms`` holds ``p50``, ``p90``, ``p99``, ``p99_9``, ``max`` and ``mean`` of the requests that
         were answered, with whatever status. ``series`` (if asked for) lists the failures as ``{"at":
         seconds since the start, "kind": ..., "status": ...}``. ``samples`` (if asked for) lists the requests
-        that ended as ``[microseconds from the start to when it was to go out, microseconds from then to its end,
-        status or 0]``. ``unsent`` counts what an open loop could not send, as all connections were busy.
+        that ended as ``[microseconds from the start to when it was to go out, microseconds from then to its
+        end, status or 0]``. ``unsent`` counts what an open loop could not send, as all connections were busy.
 
         Raises:
             OSError: The URL's host is unknown, or the load could not run.

@@ -29,7 +29,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from unisono import __version__
 from unisono.api.addresses import BadAddress, allocate_port, bind_failure, parse_address
@@ -42,6 +42,7 @@ from unisono.control.loop import Controller
 from unisono.gateway.errors import GatewayError
 from unisono.gateway.link import GatewayLink
 from unisono.gateway.process import GatewayProcess
+from unisono.gateway.table import AccessLog
 from unisono.node.agent import Agent
 from unisono.node.measuring import measured
 from unisono.node.paths import NodeLock, StateFolder, StateFolderError, default_state_folder
@@ -77,6 +78,7 @@ class Settings:
     store: str | None = None  # its address, where one was given
     store_password_file: Path | None = None
     store_password: str | None = field(default=None, repr=False)
+    access_log: Literal["json", "combined"] | None = None
     ends_when_empty: bool = False
     notify_socket: str | None = None
 
@@ -114,7 +116,12 @@ class _Node:
         node_id = _node_id(self._folder)
         self._gateway = GatewayProcess(self._folder.gateway_socket, self._folder.gateway_table)
         self._link = GatewayLink(self._folder.gateway_socket)
-        self._agent = Agent(store, node_id, self._folder, self._link, settings.listen)
+        access_log = settings.access_log and AccessLog(
+            format=settings.access_log, path=str(self._folder.access_log)
+        )
+        self._agent = Agent(
+            store, node_id, self._folder, self._link, settings.listen, access_log=access_log or None
+        )
         self._controller = Controller(
             store,
             node_id,
@@ -138,6 +145,7 @@ class _Node:
             facts=facts,
             logs=self._folder.logs,
             measure=self._measure,
+            metrics=self._metrics,
             allocate_port=allocate_port,
             stop=self._stop,
             stopping=self._stopping,
@@ -247,6 +255,12 @@ class _Node:
         except GatewayError as error:
             raise OSError(str(error)) from error
 
+    async def _metrics(self) -> str:
+        try:
+            return await self._link.metrics()
+        except GatewayError as error:
+            raise OSError(str(error)) from error
+
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -334,6 +348,7 @@ def _settings(arguments: list[str] | None) -> tuple[Settings, bool]:
     parser.add_argument("--api-token-file", type=Path, metavar="FILE")
     parser.add_argument("--store", metavar="ADDRESS")
     parser.add_argument("--store-password-file", type=Path, metavar="FILE")
+    parser.add_argument("--access-log", choices=("json", "combined"))
     parser.add_argument("--ends-when-empty", action="store_true")
     parser.add_argument("--log-to-folder", action="store_true")
     given = parser.parse_args(arguments)
@@ -360,6 +375,7 @@ def _settings(arguments: list[str] | None) -> tuple[Settings, bool]:
         store=given.store,
         store_password_file=given.store_password_file,
         store_password=store_password,
+        access_log=given.access_log,
         ends_when_empty=given.ends_when_empty,
         notify_socket=notify_socket,
     )

@@ -44,6 +44,9 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
     async def measure() -> Mapping[str, Any]:
         raise OSError("no gateway in this test")
 
+    async def metrics() -> str:
+        raise OSError("no gateway in this test")
+
     stopping = asyncio.Event()
     context = Context(
         store=store,
@@ -61,6 +64,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
         ),
         logs=tmp_path / "logs",
         measure=measure,
+        metrics=metrics,
         allocate_port=lambda taken: 20_000 + len(taken),
         stop=stopping.set,
         stopping=stopping,

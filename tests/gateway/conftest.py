@@ -21,7 +21,7 @@ from tests.gateway.backend import Script
 from tests.gateway.http2 import Http2Client
 from tests.ports import free_port
 from unisono.gateway.link import GatewayLink
-from unisono.gateway.table import Backend, Listener, Rule, Table, Target, Tls
+from unisono.gateway.table import AccessLog, Backend, Listener, Rule, Table, Target, Tls
 
 SERVICE = "shop/web"
 
@@ -94,6 +94,7 @@ class Stage:
         self.rules: tuple[Rule, ...] = (Rule(service=SERVICE),)
         self.mode: Literal["http", "tcp"] = "http"
         self.tls: Tls | None = None
+        self.access_log: AccessLog | None = None
         self._stack = stack
 
     async def serve(self, *scripts: Script) -> list[Scripted]:
@@ -111,7 +112,12 @@ class Stage:
         self.running.version += 1
         listener = Listener(address=f"127.0.0.1:{self.port}", rules=self.rules, mode=self.mode, tls=self.tls)
         await self.link.put_table(
-            Table(version=self.running.version, listeners=(listener,), services={SERVICE: self.backend})
+            Table(
+                version=self.running.version,
+                listeners=(listener,),
+                services={SERVICE: self.backend},
+                access_log=self.access_log,
+            )
         )
 
     async def connect(self) -> Client:

@@ -211,7 +211,7 @@ def test_a_worker_is_not_in_the_table() -> None:
     """No one is expected to call it."""
     table = build_table(1, [routed(serves=False)], {}, PUBLIC)
 
-    assert table.to_json() == {"version": 1, "listeners": [], "services": {}}
+    assert table.to_json() == {"version": 1, "listeners": [], "services": {}, "access_log": None}
 
 
 async def test_nothing_is_pushed_before_all_is_known() -> None:

@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 
 use super::keep;
 use super::table::Table;
+use crate::observe::exposition;
 use crate::proxy::gateway::Gateway;
 
 /// Largest table that is taken in.
@@ -71,6 +72,12 @@ impl Api {
             (&Method::GET, "/v1/table") => answer_json(&*self.gateway.table()),
             (&Method::GET, "/v1/drained") => self.drained(&query).await,
             (&Method::GET, "/v1/measurements") => answer_json(&self.measurements()),
+            (&Method::GET, "/v1/metrics") => {
+                let mut response = Response::new(Answer::Whole(Some(exposition::text(&self.gateway).into())));
+                let kind = HeaderValue::from_static(exposition::MEDIA_TYPE);
+                response.headers_mut().insert(header::CONTENT_TYPE, kind);
+                response
+            }
             (&Method::GET, "/v1/events") => {
                 let mut response = Response::new(Answer::Events(self.gateway.events.listen()));
                 let ndjson = HeaderValue::from_static("application/x-ndjson");

@@ -21,6 +21,28 @@ pub struct Table {
     /// By "application/service".
     #[serde(default)]
     pub services: BTreeMap<String, Backend>,
+    /// `None`: no access log is written.
+    #[serde(default)]
+    pub access_log: Option<AccessLog>,
+}
+
+/// The access log of all requests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessLog {
+    /// How a line is written.
+    pub format: LogFormat,
+    /// The file; older parts of it are beside it.
+    pub path: PathBuf,
+}
+
+/// How a request is written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One object.
+    Json,
+    /// As Apache and nginx do.
+    Combined,
 }
 
 /// An address at which the gateway answers.

@@ -51,6 +51,20 @@ pub enum Lost {
     },
 }
 
+impl Lost {
+    /// As metrics and access log have it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Unsent => "unsent",
+            Self::Stale => "stale",
+            Self::Broken => "reset",
+            Self::Invalid => "invalid",
+            Self::Client => "client",
+            Self::TooLate { .. } => "timeout",
+        }
+    }
+}
+
 /// An answer whose head is here. The connection is closed before the place is given back.
 pub struct Answered {
     /// Status and headers, as they came.
@@ -106,6 +120,7 @@ async fn exchange(
     if let Some(deadline) = &outbound.deadline {
         deadline.write(request.headers_mut(), Instant::now());
     }
+    outbound.trace.write(request.headers_mut());
     relay.attach(&mut request);
 
     place.target.requests.more();
@@ -164,7 +179,9 @@ async fn connection_to(place: &Place, outbound: &Outbound) -> Option<Box<Upstrea
     };
     match connected {
         Ok(upstream) => {
-            if !upstream.used {
+            if upstream.used {
+                place.reuses();
+            } else {
                 place.connected();
             }
             Some(upstream)

@@ -19,6 +19,7 @@ use crate::control::table;
 use crate::dispatch::{
     self, Ask, Budget, Class, Next, Notice, Outcome, Refusal, Service, Sought, TargetKey, Ticket, Time,
 };
+use crate::observe::figures::Counted;
 
 /// What a service's requests are held to; see `table.py` for the meaning of each.
 #[derive(Clone, Debug)]
@@ -83,6 +84,8 @@ pub struct Backend {
     pub requests: Count,
     /// Requests that got an answer of the gateway's own because no instance gave one, or a broken-off answer.
     pub failures: Count,
+    /// What Prometheus is told.
+    pub counted: Counted,
     pub(super) gateway: Arc<Gateway>,
     dealer: Dealer,
     core: Mutex<Core>,
@@ -115,6 +118,7 @@ impl Backend {
             name: name.to_owned(),
             requests: Count::default(),
             failures: Count::default(),
+            counted: Counted::default(),
             gateway,
             dealer: Dealer::default(),
             core: Mutex::new(Core {
@@ -362,9 +366,11 @@ impl Backend {
                 Notice::Unreachable(_) => (Kind::TargetSuspect, target.why()),
                 Notice::Stalled(_) => (Kind::TargetSuspect, "it answers nothing while others do".into()),
                 Notice::Ejected(_, dispatch::Cause::Consecutive) => {
+                    self.counted.ejected("consecutive");
                     (Kind::TargetEjected, "it failed five requests in a row".into())
                 }
                 Notice::Ejected(_, dispatch::Cause::Share) => {
+                    self.counted.ejected("share");
                     (Kind::TargetEjected, "it fails far more requests than the others".into())
                 }
                 Notice::Returned(_) => (Kind::TargetReturned, "it answers again".into()),

@@ -15,6 +15,7 @@ use super::target::Place;
 use super::upload::Reader;
 use super::upstream::Upstream;
 use crate::dispatch::Failure;
+use crate::observe::record::Record;
 
 /// Largest body that is kept so that it can be sent again, and largest answer that is held back.
 pub const SMALL_MAX: u64 = 64 * 1024;
@@ -258,18 +259,42 @@ pub enum Source {
 /// An answer's body towards a client. Dropping it, at its end or when the client is gone, ends the request.
 pub struct AnswerBody {
     source: Source,
-    exchange: Option<Exchange>,
+    over: Option<(Exchange, Record)>,
 }
 
 impl AnswerBody {
     /// A body.
     pub fn new(source: Source) -> Self {
-        Self { source, exchange: None }
+        Self { source, over: None }
     }
 
-    /// The exchange is over when the body is.
-    pub fn ends_with(&mut self, exchange: Exchange) {
-        self.exchange = Some(exchange);
+    /// The exchange is over when the body is, and so is what is noted of it.
+    pub fn ends_with(&mut self, exchange: Exchange, record: Record) {
+        if self.is_end_stream() {
+            record.completed();
+        }
+        self.over = Some((exchange, record));
+    }
+
+    fn take_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.source {
+            Source::Ended => Poll::Ready(None),
+            Source::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                self.source = Source::Ended;
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Source::Streamed(bytes, _) if !bytes.is_empty() => {
+                Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes)))))
+            }
+            Source::Streamed(_, body) => {
+                let frame = ready!(body.poll_frame(cx));
+                if !matches!(frame, Some(Ok(_))) {
+                    self.source = Source::Ended;
+                }
+                Poll::Ready(frame)
+            }
+        }
     }
 }
 
@@ -279,24 +304,16 @@ impl Body for AnswerBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        match &mut this.source {
-            Source::Ended => Poll::Ready(None),
-            Source::Whole(bytes) => {
-                let bytes = std::mem::take(bytes);
-                this.source = Source::Ended;
-                Poll::Ready(Some(Ok(Frame::data(bytes))))
+        let frame = ready!(this.take_frame(cx));
+        if let Some((_, record)) = &this.over {
+            if let Some(Ok(frame)) = &frame {
+                record.sent(frame.data_ref().map_or(0, |data| data.len() as u64));
             }
-            Source::Streamed(bytes, _) if !bytes.is_empty() => {
-                Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes)))))
-            }
-            Source::Streamed(_, body) => {
-                let frame = ready!(body.poll_frame(cx));
-                if !matches!(frame, Some(Ok(_))) {
-                    this.source = Source::Ended;
-                }
-                Poll::Ready(frame)
+            if matches!(this.source, Source::Ended) && !matches!(frame, Some(Err(_))) {
+                record.completed();
             }
         }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -48,7 +48,7 @@ pub struct ClientState {
     /// The listener it came in by.
     pub listening: Arc<Listening>,
     /// Its address.
-    peer: IpAddr,
+    pub peer: IpAddr,
     /// Its address as X-Forwarded-For has it.
     pub forwarded_for: HeaderValue,
     /// The Host it named last, with the Forwarded made of it: most clients name one.

@@ -29,6 +29,7 @@ use super::revisions::Avoid;
 use super::target::Place;
 use super::upload::Fault;
 use crate::dispatch::{TargetKey, Ticket};
+use crate::observe::record::Record;
 
 /// Kept-alive connections found broken that do not count as tries.
 const STALE_MAX: u32 = 2;
@@ -41,8 +42,9 @@ pub async fn deliver(
     backend: &Arc<Backend>,
     client: &Rc<ClientState>,
     outbound: &Outbound,
+    record: &Record,
 ) -> Result<Response<AnswerBody>, Problem> {
-    let mut delivery = Delivery::new(backend, outbound);
+    let mut delivery = Delivery::new(backend, outbound, record);
     if delivery.is_over() {
         return Err(delivery.too_late());
     }
@@ -71,6 +73,7 @@ pub async fn deliver(
 struct Delivery<'a> {
     backend: &'a Arc<Backend>,
     outbound: &'a Outbound,
+    record: &'a Record,
     policy: Arc<Policy>,
     ticket: Ticket,
     /// When its time is over, and whose limit that is.
@@ -87,14 +90,14 @@ struct Delivery<'a> {
 }
 
 impl<'a> Delivery<'a> {
-    fn new(backend: &'a Arc<Backend>, outbound: &'a Outbound) -> Self {
+    fn new(backend: &'a Arc<Backend>, outbound: &'a Outbound, record: &'a Record) -> Self {
         let (ticket, policy) = backend.arrive();
         let own = policy.timeout.map(|limit| (Instant::now() + limit, Reason::Timeout));
         let asked = outbound.deadline.map(|deadline| (deadline.at, Reason::Deadline));
         let ends = own.into_iter().chain(asked).min_by_key(|(ends, _)| *ends);
         let patience = policy.wait;
         let avoid = backend.beside(&policy.split, &outbound.headers);
-        Self { backend, outbound, policy, ticket, ends, avoid, tries: 0, stale: 0, sent: false, patience }
+        Self { backend, outbound, record, policy, ticket, ends, avoid, tries: 0, stale: 0, sent: false, patience }
     }
 
     fn is_over(&self) -> bool {
@@ -108,11 +111,24 @@ impl<'a> Delivery<'a> {
         let (class, bytes) = (outbound.class, outbound.bytes());
         let seeking = Seeking { ticket: self.ticket, avoid: &self.avoid, class, bytes };
         let sought = self.backend.seek(seeking, left).await;
+        self.record.waited(began.elapsed());
         self.patience = self.patience.saturating_sub(began.elapsed());
         sought.map_err(|why| if self.is_over() { self.too_late() } else { self.no_place(why) })
     }
 
     async fn attempt(&mut self, client: &ClientState, place: Place) -> Result<Answered, Lost> {
+        let (began, asked) = (Instant::now(), Arc::clone(&place.target));
+        let ended = self.attempt_or_race(client, place).await;
+        let (outcome, by) = match &ended {
+            Ok(answered) => ("answered", &answered.place.target),
+            Err(lost) => (lost.word(), &asked),
+        };
+        self.record.tried(&by.id, outcome, began.elapsed());
+        ended
+    }
+
+    /// One try, or two at once where the first takes long.
+    async fn attempt_or_race(&mut self, client: &ClientState, place: Place) -> Result<Answered, Lost> {
         let hedge = self.policy.hedge.as_ref().filter(|_| self.outbound.may_be_doubled);
         let after = hedge.and_then(|hedge| {
             hedge.after_ms.map_or_else(|| self.backend.hedge_after(), |ms| Some(Duration::from_millis(ms)))
@@ -125,6 +141,7 @@ impl<'a> Delivery<'a> {
             let mut avoid = self.avoid.keys.clone();
             avoid.push(first);
             let place = self.backend.seek_idle(&avoid, hedge.budget)?;
+            self.backend.counted.hedged();
             second = Some(place.key());
             Some(place)
         };
@@ -188,7 +205,12 @@ impl<'a> Delivery<'a> {
         let retry = &self.policy.retry;
         let pause = self.backend.backoff(self.tries, retry);
         let is_in_time = self.ends.is_none_or(|(ends, _)| Instant::now() + pause < ends);
-        (self.tries < retry.attempts && is_in_time && self.backend.may_retry(retry)).then_some(pause)
+        if self.tries >= retry.attempts || !is_in_time {
+            return None;
+        }
+        let may = self.backend.may_retry(retry);
+        self.backend.counted.retried(if may { "made" } else { "no_budget" });
+        may.then_some(pause)
     }
 
     fn too_late(&self) -> Problem {

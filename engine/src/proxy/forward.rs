@@ -9,7 +9,6 @@ use http::request::Parts;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
-use tokio::time::Instant;
 
 use super::admit::{Admitted, admit};
 use super::body::{AnswerBody, Source};
@@ -20,41 +19,55 @@ use super::grpc;
 use super::head::Framing;
 use super::outbound::Outbound;
 use super::problem::{Problem, Reason};
+use crate::observe::record::Record;
+use crate::observe::trace::Trace;
 
 /// Answers a request; never fails, since every failure is an answer.
 pub async fn answer(client: Rc<ClientState>, request: Request<Incoming>) -> Response<AnswerBody> {
-    let (parts, incoming) = request.into_parts();
+    let (mut parts, incoming) = request.into_parts();
     let exchange = client.exchange();
     let is_grpc = grpc::is_grpc(&parts.headers);
-    match respond(&client, parts, incoming).await {
+    let record = Record::new(&client.listening.gateway, client.peer, &parts.method, parts.uri.path());
+    let trace = Trace::of(&mut parts.headers);
+    record.belongs_to(trace);
+    match respond(&client, &record, trace, parts, incoming).await {
         Ok(mut response) => {
+            record.answered(response.status(), None);
             if client.listening.ends_connections() {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            response.body_mut().ends_with(exchange);
+            response.body_mut().ends_with(exchange, record);
             response
         }
         Err(problem) => {
             let ends = matches!(problem.reason, Reason::BadRequest | Reason::BodyTooSlow)
                 || client.listening.ends_connections();
-            let (mut parts, text) = if is_grpc { grpc::refusal(&problem) } else { problem.response() }.into_parts();
+            let refusal = if is_grpc { grpc::refusal(&problem) } else { problem.response(&trace) };
+            let (mut parts, text) = refusal.into_parts();
+            record.answered(parts.status, Some(problem.reason.word()));
             if ends {
                 parts.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             let mut body = AnswerBody::new(if text.is_empty() { Source::Ended } else { Source::Whole(text.into()) });
-            body.ends_with(exchange);
+            body.ends_with(exchange, record);
             Response::from_parts(parts, body)
         }
     }
 }
 
-async fn respond(client: &Rc<ClientState>, parts: Parts, incoming: Incoming) -> Result<Response<AnswerBody>, Problem> {
-    let arrived = Instant::now();
+async fn respond(
+    client: &Rc<ClientState>,
+    record: &Record,
+    trace: Trace,
+    parts: Parts,
+    incoming: Incoming,
+) -> Result<Response<AnswerBody>, Problem> {
     let framing = incoming.size_hint().exact().map_or(Framing::Chunked, Framing::Length);
     let Admitted { host, backend } = admit(client, &parts, framing)?;
-    let mut outbound = Outbound::from_client(client, parts, incoming, framing, &host).await?;
-    outbound.deadline = Deadline::read(&outbound.headers, arrived);
-    let answered = deliver(&backend, client, &outbound).await;
+    record.routed(&backend);
+    let mut outbound = Outbound::from_client(client, record, trace, parts, incoming, framing, &host).await?;
+    outbound.deadline = Deadline::read(&outbound.headers, record.began());
+    let answered = deliver(&backend, client, &outbound, record).await;
     answered.map_err(|problem| {
         backend.failures.more();
         problem.at(&backend.name)

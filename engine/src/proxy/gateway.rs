@@ -25,6 +25,7 @@ use crate::control::events::{Event, Events, Kind};
 use crate::control::table::{self, Table};
 use crate::dispatch::Time;
 use crate::handover::Remainder;
+use crate::observe::log::AccessLog;
 
 /// An address that could not be bound, and why.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub struct Unbound {
 pub struct Gateway {
     /// What the node is told at once.
     pub events: Events,
+    /// A line for each request, where the table asks for it.
+    pub access_log: AccessLog,
     /// The client connections.
     pub connections: Arc<Connections>,
     /// The threads that serve them.
@@ -72,6 +75,7 @@ impl Gateway {
         let retired = watch::Sender::default();
         let gateway = Arc::new(Self {
             events: Events::default(),
+            access_log: AccessLog::default(),
             connections: Connections::new(connections_max, workers),
             workers: Workers::start(workers, &retired)?,
             start: Instant::now(),
@@ -314,6 +318,7 @@ impl Gateway {
 
     fn apply(self: &Arc<Self>, table: Table, faces: &BTreeMap<SocketAddr, Face>) {
         self.forget_what_is_gone(&table);
+        self.access_log.follow(table.access_log.as_ref());
         for (name, wanted) in &table.services {
             let known = lock(&self.backends).get(name).cloned();
             let backend = known.unwrap_or_else(|| {

@@ -53,6 +53,8 @@ impl Face {
 pub struct Listening {
     /// The address, as the table names it.
     pub address: SocketAddr,
+    /// Whose it is.
+    pub gateway: Arc<Gateway>,
     /// Where its requests go; replaced whole.
     pub routes: Mutex<Arc<Routes>>,
     /// How clients are met that come from now on.
@@ -75,6 +77,7 @@ impl Listening {
         let socket = Mutex::new(Some(TcpListener::from_std(socket)?));
         let listening = Arc::new(Self {
             address,
+            gateway: Arc::clone(gateway),
             routes: Mutex::default(),
             face: Mutex::default(),
             closed: AtomicBool::new(false),

@@ -21,6 +21,8 @@ use super::interim::Relay;
 use super::problem::{Problem, Reason};
 use super::upload::{Fault, Upload};
 use crate::dispatch::Class;
+use crate::observe::record::Record;
+use crate::observe::trace::Trace;
 
 /// What a head takes up in memory, roughly.
 const HEAD_BYTES: usize = 1024;
@@ -47,6 +49,8 @@ pub struct Outbound {
     pub upgrade: bool,
     /// When the client gives up, where it says so.
     pub deadline: Option<Deadline>,
+    /// What it belongs to.
+    pub trace: Trace,
     /// It waits for 100 (Continue).
     expects: bool,
 }
@@ -68,6 +72,8 @@ impl Outbound {
     /// The client broke off.
     pub async fn from_client(
         client: &Rc<ClientState>,
+        record: &Record,
+        trace: Trace,
         parts: Parts,
         incoming: Incoming,
         framing: Framing,
@@ -114,10 +120,11 @@ impl Outbound {
                     Problem::of(reason, format!("The request's body did not come in full: {error}"))
                 })?;
                 client.body_ended();
+                record.inflow().set(bytes.len() as u64);
                 Payload::Whole(bytes)
             }
             // In gRPC it is normal that a client has nothing to say for a while.
-            _ => Payload::Streamed(Upload::new(incoming, BODY_MAX, Rc::clone(client), !grpc)),
+            _ => Payload::Streamed(Upload::new(incoming, BODY_MAX, Rc::clone(client), !grpc, record.inflow())),
         };
         let is_marked = headers.contains_key(&IDEMPOTENCY_KEY);
         let idempotent = !upgrade && (is_idempotent(&method) || is_marked);
@@ -134,6 +141,7 @@ impl Outbound {
             may_be_doubled,
             class: Class::default(),
             deadline: None,
+            trace,
             expects,
         })
     }

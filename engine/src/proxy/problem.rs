@@ -6,6 +6,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
 use super::back_pressure;
+use crate::observe::trace::Trace;
 
 /// When to come back, where nothing better is known.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -128,6 +129,7 @@ struct Document<'a> {
     service: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     may_have_happened: Option<bool>,
+    trace_id: &'a str,
 }
 
 impl Problem {
@@ -168,7 +170,7 @@ impl Problem {
     }
 
     /// The answer, with its body still as text.
-    pub fn response(&self) -> Response<String> {
+    pub fn response(&self, trace: &Trace) -> Response<String> {
         let status = self.reason.status();
         let document = Document {
             r#type: "about:blank",
@@ -178,6 +180,7 @@ impl Problem {
             reason: self.reason.word(),
             service: self.service.as_deref(),
             may_have_happened: self.may_have_happened,
+            trace_id: trace.id(),
         };
         let mut response = Response::new(serde_json::to_string(&document).unwrap_or_default());
         *response.status_mut() = status;

@@ -1,5 +1,6 @@
 //! Small parts for what workers share: a lock, a count, chance.
 
+use std::cell::RefCell;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -30,6 +31,15 @@ impl Count {
     }
 }
 
+thread_local! {
+    static CHANCE: RefCell<Chance> = RefCell::new(Chance::new());
+}
+
+/// 64 bits of this thread's chance.
+pub fn chance() -> u64 {
+    CHANCE.with_borrow_mut(Chance::bits)
+}
+
 /// Chance where nobody gains by guessing it: xorshift64* (Vigna 2014), seeded by the system.
 #[derive(Debug)]
 pub struct Chance(u64);
@@ -48,11 +58,15 @@ impl Chance {
 
     /// A number from 0 up to, but not including, 1.
     pub fn unit(&mut self) -> f64 {
+        (self.bits() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// 64 bits.
+    pub fn bits(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
-        let bits = self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11;
-        bits as f64 / (1u64 << 53) as f64
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
     }
 }
 

@@ -187,6 +187,11 @@ impl Place {
         self.target.epoch.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A kept connection carries the request.
+    pub fn reuses(&self) {
+        self.backend.counted.reused();
+    }
+
     /// A connection to the target was made.
     pub fn connected(&self) {
         self.backend.connected(self.key);
@@ -209,6 +214,7 @@ impl Drop for Place {
             // Given up, or a kept connection that was just being closed: it says nothing of the revision.
             (None, _) => {}
         }
+        self.backend.counted.tried(&outcome);
         let left = self.target.in_flight.less();
         self.backend.finished(self.key, self.has_begun.get(), &outcome, now);
         if left == 0 {

@@ -1,7 +1,7 @@
 //! A request's body that is passed on as it comes in. Its beginning, up to 64 KiB, is kept, so that a request whose
 //! body is no longer than that, or has not got that far, can go to another instance from its start.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -39,6 +39,8 @@ struct State {
     length: Option<u64>,
     /// Bytes that may still come.
     allowance: u64,
+    /// Bytes that have come.
+    received: Rc<Cell<u64>>,
     client: Rc<ClientState>,
     /// `None`: the client may be silent for as long as it likes.
     pace: Option<Pace>,
@@ -53,12 +55,20 @@ struct State {
 }
 
 impl Upload {
-    /// A body of at most `allowance` bytes; `is_paced`: the client must send at a least pace.
-    pub fn new(incoming: Incoming, allowance: u64, client: Rc<ClientState>, is_paced: bool) -> Self {
+    /// A body of at most `allowance` bytes; `is_paced`: the client must send at a least pace. `received` counts
+    /// the bytes that have come.
+    pub fn new(
+        incoming: Incoming,
+        allowance: u64,
+        client: Rc<ClientState>,
+        is_paced: bool,
+        received: Rc<Cell<u64>>,
+    ) -> Self {
         Self(Rc::new(RefCell::new(State {
             length: incoming.size_hint().exact(),
             incoming,
             allowance,
+            received,
             client,
             pace: is_paced.then(Pace::default),
             kept: Some(Vec::new()),
@@ -177,6 +187,7 @@ impl State {
             return Err(self.fails(Fault::TooLarge, BodyError::TooLarge));
         }
         self.allowance -= length;
+        self.received.set(self.received.get() + length);
         self.kept_bytes += length;
         if self.kept_bytes > SMALL_MAX {
             self.kept = None;

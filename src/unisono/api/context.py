@@ -40,8 +40,8 @@ class Context:
     """
     Everything a handler needs.
 
-    ``measure`` asks the gateway for its figures; ``stop`` begins the node's end, which ``stopping``
-    tells to streams, so that they end.
+    ``measure`` asks the gateway for its figures, ``metrics`` for those that Prometheus reads; ``stop``
+    begins the node's end, which ``stopping`` tells to streams, so that they end.
     """
 
     store: Store
@@ -49,6 +49,7 @@ class Context:
     facts: NodeFacts
     logs: Path
     measure: Callable[[], Awaitable[Mapping[str, Any]]]
+    metrics: Callable[[], Awaitable[str]]
     allocate_port: AllocatePort
     stop: Callable[[], None]
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

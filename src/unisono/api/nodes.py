@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from starlette.responses import Response
+
 from unisono.api.context import Context
 from unisono.api.operations import Operation
+from unisono.api.problems import Problem
 from unisono.control.records import LEADER_KEY, Leader, decode
+
+METRICS_TIMEOUT = 5.0  # seconds; Prometheus waits for ten by default
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +76,16 @@ async def get_node(here: Context) -> NodeView:
     )
 
 
+async def metrics(here: Context) -> Response:
+    """The gateway's figures for Prometheus, in its text format."""
+    try:
+        async with asyncio.timeout(METRICS_TIMEOUT):
+            text = await here.metrics()
+    except (OSError, TimeoutError) as error:
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, f"the gateway does not answer: {error}") from error
+    return Response(text, media_type=METRICS_TYPE)
+
+
 async def stop_node(here: Context) -> Stopping:
     """End the node. Gateway and instances run on; the next node adopts them."""
     here.stop()
@@ -77,5 +94,6 @@ async def stop_node(here: Context) -> Stopping:
 
 OPERATIONS = (
     Operation("GET", "/v1/node", get_node),
+    Operation("GET", "/v1/metrics", metrics, media_type=METRICS_TYPE),
     Operation("POST", "/v1/node/stop", stop_node, HTTPStatus.ACCEPTED),
 )

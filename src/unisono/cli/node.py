@@ -75,6 +75,15 @@ def node(
     ] = None,
     store: StoreOption = None,
     store_password_file: StorePasswordOption = None,
+    access_log: Annotated[
+        str | None,
+        typer.Option(
+            "--access-log",
+            metavar="json|combined",
+            envvar="UNISONO_ACCESS_LOG",
+            help="Write a line for each request into access.log in the state folder.",
+        ),
+    ] = None,
     state: StateOption = None,
 ) -> None:
     """
@@ -86,7 +95,7 @@ def node(
         return
     arguments: list[str] = []
     given = {"--listen": listen, "--api": api, "--api-token-file": api_token_file}
-    given |= {"--store": store, "--store-password-file": store_password_file}
+    given |= {"--store": store, "--store-password-file": store_password_file, "--access-log": access_log}
     for option, value in given.items():
         if value is not None:
             arguments += [option, str(value)]

@@ -131,6 +131,19 @@ class GatewayLink:
         """
         return await self._get("/v1/measurements")
 
+    async def metrics(self) -> str:
+        """
+        The gateway's figures in Prometheus's text format.
+
+        Raises:
+            Unreachable: No answer.
+        """
+        async with self._opened("GET", "/v1/metrics", b"") as (reader, _):
+            status = _read_status(await self._until_head_end(reader))
+            if status != 200:
+                raise Refused(f"status {status}")
+            return (await reader.read()).decode()
+
     def in_flight(self) -> Mapping[str, int]:
         """
         Requests in flight by instance id, asked and answered within this call; empty when no gateway answers

@@ -176,12 +176,21 @@ class Backend:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AccessLog:
+    """A line for each request, written by the gateway, which also rotates the file."""
+
+    format: Literal["json", "combined"]
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Table:
     """Everything the gateway follows, at one version."""
 
     version: int
     listeners: tuple[Listener, ...] = ()
     services: dict[str, Backend] | None = None  # by "application/service"
+    access_log: AccessLog | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, as the engine reads it; by hand, as asdict() takes ten times as long."""
@@ -200,6 +209,7 @@ class Table:
                 for listener in self.listeners
             ],
             "services": {name: backend.to_json() for name, backend in (self.services or {}).items()},
+            "access_log": _plain(self.access_log),
         }
 
 

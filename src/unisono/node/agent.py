@@ -34,6 +34,7 @@ from unisono.control.records import (
     status_key,
 )
 from unisono.gateway.link import GatewayEvent
+from unisono.gateway.table import AccessLog
 from unisono.node import logs, messages, processes
 from unisono.node.actor import Actor, House
 from unisono.node.drivers.base import Driver, Orphan, Running
@@ -76,6 +77,7 @@ class Agent:
         gateway: GatewayControl,
         public_address: str,
         *,
+        access_log: AccessLog | None = None,
         clock: Callable[[], float] = time.time,
         rng: random.Random | None = None,
     ) -> None:
@@ -91,7 +93,7 @@ class Agent:
         self._clock = clock
         self._rng = rng or random.Random()
         self._reports = Reports(store, clock)
-        self.routing = Routing(gateway, public_address, tell=self._reports.tell)
+        self.routing = Routing(gateway, public_address, access_log=access_log, tell=self._reports.tell)
         self._pipes = Pipes(folder)
         self._listen = ListenWatch()
         # From anywhere in the range: two nodes that start on one machine would else reach for the same ports

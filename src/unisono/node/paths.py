@@ -84,6 +84,11 @@ class StateFolder:
         return self.path / "gateway.json"
 
     @property
+    def access_log(self) -> Path:
+        """A line for each request, where that is wished; older parts are ``.1`` to ``.4``."""
+        return self.path / "access.log"
+
+    @property
     def logs(self) -> Path:
         """``logs/APPLICATION/SERVICE/ID.log`` and its older parts ``.1`` and up."""
         return self.path / "logs"

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from unisono.gateway.errors import GatewayError, Outdated, Unbound, Unreachable
-from unisono.gateway.table import Backend, Certificate, Listener, Rule, Table, Target, Tls
+from unisono.gateway.table import AccessLog, Backend, Certificate, Listener, Rule, Table, Target, Tls
 from unisono.node.hearing import Speaker
 from unisono.node.treating import Routed, backend
 from unisono.spec import requests as spec_of
@@ -60,6 +60,7 @@ def build_table(
     public_address: str,
     *,
     without: Iterable[str] = (),
+    access_log: AccessLog | None = None,
 ) -> Table:
     """
     The table of these services, with ``targets`` by "application/service".
@@ -90,6 +91,7 @@ def build_table(
         version=version,
         listeners=tuple(opened.at(a) for a, opened in sorted(listeners.items()) if a not in closed),
         services=backends,
+        access_log=access_log,
     )
 
 
@@ -146,9 +148,11 @@ class Routing:
         gateway: GatewayControl,
         public_address: str,
         *,
+        access_log: AccessLog | None = None,
         tell: Callable[[str, str], None] = lambda kind, message: None,
     ) -> None:
         """``tell`` is called with kind and message of what users should know."""
+        self._access_log = access_log
         self._gateway = gateway
         self._public_address = public_address
         self._tell = tell
@@ -266,6 +270,7 @@ class Routing:
                 {name: targets.values() for name, targets in self._targets.items()},
                 self._public_address,
                 without=self._unbound,
+                access_log=self._access_log,
             )
             try:
                 async with asyncio.timeout(_PUSH_SECONDS_MAX):

@@ -1,0 +1,186 @@
+//! What is noted of one request while it lasts. Dropping the note, at the end of the answer or when the client is
+//! gone, counts the request and writes its line.
+
+use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::{Method, StatusCode};
+use tokio::time::Instant;
+
+use super::figures::Ended;
+use super::log::{Attempt, Line};
+use super::trace::Trace;
+use crate::proxy::backend::Backend;
+use crate::proxy::gateway::Gateway;
+
+/// nginx's word for a client that was gone before its answer began.
+const CLIENT_GONE: u16 = 499;
+
+/// The note of one request.
+pub struct Record {
+    gateway: Arc<Gateway>,
+    began: Instant,
+    method: &'static str,
+    backend: RefCell<Option<Arc<Backend>>>,
+    status: Cell<u16>,
+    reason: Cell<Option<&'static str>>,
+    answered_after: Cell<Duration>,
+    waited: Cell<Duration>,
+    bytes_in: Rc<Cell<u64>>,
+    bytes_out: Cell<u64>,
+    /// The whole answer went out, as far as the gateway can tell.
+    complete: Cell<bool>,
+    /// What only the access log wants to know; `None`: there is none.
+    told: Option<Box<Told>>,
+}
+
+struct Told {
+    at: SystemTime,
+    client: IpAddr,
+    method: Method,
+    path: String,
+    trace: RefCell<Option<Trace>>,
+    attempts: RefCell<Vec<Attempt>>,
+}
+
+impl Record {
+    /// Of a request whose head is here.
+    pub fn new(gateway: &Arc<Gateway>, client: IpAddr, method: &Method, path: &str) -> Self {
+        let told = gateway.access_log.is_on().then(|| {
+            Box::new(Told {
+                at: SystemTime::now(),
+                client,
+                method: method.clone(),
+                // Without its query, which is where secrets are.
+                path: path.to_owned(),
+                trace: RefCell::new(None),
+                attempts: RefCell::default(),
+            })
+        });
+        Self {
+            gateway: Arc::clone(gateway),
+            began: Instant::now(),
+            method: word(method),
+            backend: RefCell::new(None),
+            status: Cell::new(0),
+            reason: Cell::new(None),
+            answered_after: Cell::new(Duration::ZERO),
+            waited: Cell::new(Duration::ZERO),
+            bytes_in: Rc::default(),
+            bytes_out: Cell::new(0),
+            complete: Cell::new(false),
+            told,
+        }
+    }
+
+    /// When its head was here.
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// Where it goes.
+    pub fn routed(&self, backend: &Arc<Backend>) {
+        *self.backend.borrow_mut() = Some(Arc::clone(backend));
+    }
+
+    /// What it belongs to.
+    pub fn belongs_to(&self, trace: Trace) {
+        if let Some(told) = &self.told {
+            *told.trace.borrow_mut() = Some(trace);
+        }
+    }
+
+    /// Where the bytes of its body are counted as they come.
+    pub fn inflow(&self) -> Rc<Cell<u64>> {
+        Rc::clone(&self.bytes_in)
+    }
+
+    /// It waited for a place.
+    pub fn waited(&self, waited: Duration) {
+        self.waited.set(self.waited.get() + waited);
+    }
+
+    /// A try was made at an instance; `outcome` as in the metrics.
+    pub fn tried(&self, instance: &str, outcome: &'static str, took: Duration) {
+        if let Some(told) = &self.told {
+            told.attempts.borrow_mut().push(Attempt { instance: instance.to_owned(), outcome, took });
+        }
+    }
+
+    /// The head of its answer goes out; `reason` if the gateway answers itself.
+    pub fn answered(&self, status: StatusCode, reason: Option<&'static str>) {
+        self.status.set(status.as_u16());
+        self.reason.set(reason);
+        self.answered_after.set(self.began.elapsed());
+    }
+
+    /// So much of its answer's body went out.
+    pub fn sent(&self, bytes: u64) {
+        self.bytes_out.set(self.bytes_out.get() + bytes);
+    }
+
+    /// All of its answer went out.
+    pub fn completed(&self) {
+        self.complete.set(true);
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let is_gone = self.status.get() == 0;
+        if is_gone {
+            self.status.set(CLIENT_GONE);
+        }
+        if !self.complete.get() && self.reason.get().is_none() {
+            self.reason.set(Some("client_abort"));
+        }
+        let total = self.began.elapsed();
+        let backend = self.backend.take();
+        if let Some(backend) = &backend {
+            backend.counted.ended(&Ended {
+                method: self.method,
+                status: self.status.get(),
+                reason: self.reason.get(),
+                total,
+                waited: self.waited.get(),
+                bytes_in: self.bytes_in.get(),
+                bytes_out: self.bytes_out.get(),
+            });
+        }
+        let Some(told) = self.told.take() else { return };
+        self.gateway.access_log.write(&Line {
+            at: told.at,
+            client: told.client,
+            method: told.method.as_str(),
+            path: &told.path,
+            status: self.status.get(),
+            service: backend.as_ref().map(|backend| backend.name.as_str()),
+            reason: self.reason.get(),
+            attempts: &told.attempts.borrow(),
+            trace: told.trace.borrow().as_ref(),
+            queued: self.waited.get(),
+            first_byte: (!is_gone).then(|| self.answered_after.get()),
+            total,
+            bytes_in: self.bytes_in.get(),
+            bytes_out: self.bytes_out.get(),
+        });
+    }
+}
+
+/// A method as a label: a client's own invention must not become a series.
+fn word(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "DELETE" => "DELETE",
+        "PATCH" => "PATCH",
+        "OPTIONS" => "OPTIONS",
+        "TRACE" => "TRACE",
+        _ => "other",
+    }
+}
