@@ -20,12 +20,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from unisono.store.base import Compare, Delete, Field, Outcome, Put
 from unisono.store.etcd import wire_pb2 as wire
 from unisono.store.etcd.keys import Keys
 
 _CHUNK = 60  # operations of one inner transaction
+
+_Operations = Any  # a repeated field of wire.Operation, whose type protobuf does not name in public
 
 
 @dataclass(slots=True)
@@ -56,22 +59,20 @@ class Planner:
         failure: Sequence[Put | Delete],
     ) -> wire.TxnRequest:
         """The transaction on a slot."""
-        unchanged = _slot_compare(slot)
-        look = wire.Operation(range=wire.RangeRequest(key=slot.key))
-        conditions = [self._compare(compare) for compare in compares]
-        if not failure:
-            # Both conditions in one list; if it does not hold, the slot itself tells which was at fault.
-            return wire.TxnRequest(
-                compare=[unchanged, *conditions],
-                success=self._operations(slot, b"y", success),
-                failure=[look],
-            )
-        inner = wire.TxnRequest(
-            compare=conditions,
-            success=self._operations(slot, b"y", success),
-            failure=self._operations(slot, b"n", failure),
-        )
-        return wire.TxnRequest(compare=[unchanged], success=[wire.Operation(txn=inner)], failure=[look])
+        # Filled in place: a message made of finished parts copies each of them.
+        request = wire.TxnRequest()
+        _unchanged(request.compare.add(), slot)
+        request.failure.add().range.key = slot.key
+        inner = request
+        if failure:
+            inner = request.success.add().txn
+            inner.SetInParent()
+            self._fill(inner.failure, slot, b"n", failure)
+        # Without another list both conditions stand in one; the slot itself then tells which was at fault.
+        for compare in compares:
+            self._compare(inner.compare.add(), compare)
+        self._fill(inner.success, slot, b"y", success)
+        return request
 
     def outcome(
         self,
@@ -105,55 +106,61 @@ class Planner:
 
     def fence(self, slot: Slot) -> wire.TxnRequest:
         """Change the slot unless the write on it was done; see :func:`settled`."""
-        return wire.TxnRequest(
-            compare=[_slot_compare(slot)],
-            success=[wire.Operation(put=wire.PutRequest(key=slot.key, value=self._record(b"f")))],
-            failure=[wire.Operation(range=wire.RangeRequest(key=slot.key))],
-        )
+        request = wire.TxnRequest()
+        _unchanged(request.compare.add(), slot)
+        self._record(request.success.add(), slot, b"f")
+        request.failure.add().range.key = slot.key
+        return request
 
-    def _record(self, what: bytes) -> bytes:
-        return what + b" %d" % self._now()
-
-    def _operations(
-        self, slot: Slot, branch: bytes, operations: Sequence[Put | Delete]
-    ) -> list[wire.Operation]:
+    def _fill(self, into: _Operations, slot: Slot, branch: bytes, operations: Sequence[Put | Delete]) -> None:
+        """One list, with the record of it; nothing for a list that changes nothing."""
         if not operations:
-            return []
-        record = wire.Operation(put=wire.PutRequest(key=slot.key, value=self._record(branch)))
-        changes = [record, *_in_chunks([self._operation(operation) for operation in operations])]
-        if _puts(operations):
-            return changes
-        absent = [self._absent(operation) for operation in operations if isinstance(operation, Delete)]
-        return [wire.Operation(txn=wire.TxnRequest(compare=absent, failure=changes))]
+            return
+        if not _puts(operations):
+            inner = into.add().txn
+            for operation in operations:
+                self._absent(inner.compare.add(), operation)
+            into = inner.failure
+        self._record(into.add(), slot, branch)
+        for at in range(0, len(operations), _CHUNK):
+            target = into.add().txn.success if len(operations) > _CHUNK else into
+            for operation in operations[at : at + _CHUNK]:
+                self._operation(target.add(), operation)
 
-    def _operation(self, operation: Put | Delete) -> wire.Operation:
+    def _record(self, into: wire.Operation, slot: Slot, what: bytes) -> None:
+        into.put.key = slot.key
+        into.put.value = what + b" %d" % self._now()
+
+    def _operation(self, into: wire.Operation, operation: Put | Delete) -> None:
         if isinstance(operation, Put):
-            put = wire.PutRequest(
-                key=self._keys.data(operation.key), value=operation.value, lease=operation.lease or 0
-            )
-            return wire.Operation(put=put)
-        if operation.prefix:
-            first, end = self._keys.under(operation.key)
-            return wire.Operation(delete=wire.DeleteRequest(key=first, range_end=end))
-        return wire.Operation(delete=wire.DeleteRequest(key=self._keys.data(operation.key)))
+            put = into.put
+            put.key = self._keys.data(operation.key)
+            put.value = operation.value
+            put.lease = operation.lease or 0
+        else:
+            into.delete.key, into.delete.range_end = self._range(operation)
 
-    def _absent(self, operation: Delete) -> wire.Compare:
-        key, end = (
-            self._keys.under(operation.key) if operation.prefix else (self._keys.data(operation.key), b"")
-        )
+    def _absent(self, into: wire.Compare, operation: Put | Delete) -> None:
         # Of a range it means: of each key in it. Keys that are there were made at a revision above 0.
-        return wire.Compare(key=key, range_end=end, target=wire.Compare.CREATE, create_revision=0)
+        into.key, into.range_end = self._range(operation)
+        into.target = wire.Compare.CREATE
+        into.create_revision = 0
 
-    def _compare(self, compare: Compare) -> wire.Compare:
-        key = self._keys.data(compare.key)
+    def _range(self, operation: Put | Delete) -> tuple[bytes, bytes]:
+        """The key of an operation, or first key and end of all that it names."""
+        if isinstance(operation, Delete) and operation.prefix:
+            return self._keys.under(operation.key)
+        return self._keys.data(operation.key), b""
+
+    def _compare(self, into: wire.Compare, compare: Compare) -> None:
+        into.key = self._keys.data(compare.key)
         match compare.field, compare.target:
             case Field.VALUE, bytes(value):
-                return wire.Compare(key=key, target=wire.Compare.VALUE, value=value)
+                into.target, into.value = wire.Compare.VALUE, value
             case Field.CREATED, int(revision):
-                return wire.Compare(key=key, target=wire.Compare.CREATE, create_revision=_int64(revision))
+                into.target, into.create_revision = wire.Compare.CREATE, _int64(revision)
             case Field.MODIFIED, int(revision):
-                return wire.Compare(key=key, target=wire.Compare.MOD, mod_revision=_int64(revision))
-        raise ValueError(f"a compare of {compare.field} with {compare.target!r}")
+                into.target, into.mod_revision = wire.Compare.MOD, _int64(revision)
 
 
 def settled(slot: Slot, answer: wire.TxnResponse) -> Outcome | None:
@@ -182,21 +189,14 @@ def written_at(record: bytes) -> int:
     return int(stamp) if stamp.isdigit() else 0
 
 
-def _slot_compare(slot: Slot) -> wire.Compare:
-    return wire.Compare(key=slot.key, target=wire.Compare.MOD, mod_revision=slot.modified)
+def _unchanged(into: wire.Compare, slot: Slot) -> None:
+    into.key = slot.key
+    into.target = wire.Compare.MOD
+    into.mod_revision = slot.modified
 
 
 def _puts(operations: Sequence[Put | Delete]) -> bool:
     return any(isinstance(operation, Put) for operation in operations)
-
-
-def _in_chunks(operations: list[wire.Operation]) -> list[wire.Operation]:
-    if len(operations) <= _CHUNK:
-        return operations
-    return [
-        wire.Operation(txn=wire.TxnRequest(success=operations[at : at + _CHUNK]))
-        for at in range(0, len(operations), _CHUNK)
-    ]
 
 
 def _int64(revision: int) -> int:

@@ -220,9 +220,10 @@ class EtcdStore:
         self._waiting_bytes += size
         try:
             for operation in (*success, *failure):
-                lease = operation.lease if isinstance(operation, Put) else None
-                if lease is not None and self._deadlines.ended(lease, self._clock()):
-                    await self._revoke(lease)  # etcd may think it lives; it must not take this put
+                if not isinstance(operation, Put) or operation.lease is None:
+                    continue
+                if self._deadlines.ended(operation.lease, self._clock()):
+                    await self._revoke(operation.lease)  # etcd may think it lives, and would take this put
             outcome = await self._writer.transact(compares, success, failure)
         finally:
             self._waiting_bytes -= size
