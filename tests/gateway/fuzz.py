@@ -5,7 +5,8 @@ Fuzzes the request path: requests and answers with bytes changed by chance, thro
 
 It holds that the gateway stays alive and answers well-formed requests all the while, that an instance
 only ever gets heads that two readers read in the same way, and that at the end no request, connection or
-memory is left behind. It ends with status 1 and the seed when one of these fails. ``scripts/fuzz.sh`` runs it.
+memory is left behind. It ends with status 1 and the seed when one of these fails. ``scripts/fuzz.sh`` runs
+it.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ ANSWERS = [
     b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: t\r\n\r\n2\r\nok\r\n0\r\nt: 1\r\n\r\n",
     b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n",
-    b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\nto the end",
+    b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\nto the end",
     b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nhello",
     b"HTTP/1.1 503 No\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n",
     b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
