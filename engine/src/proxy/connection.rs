@@ -33,7 +33,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// A kept-alive connection without a request; an answer nothing of which is taken.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// A connection without a request gives its buffers back after this.
-pub const IDLE_BUFFERED: Duration = Duration::from_secs(5);
+pub const IDLE_BUFFERED: Duration = Duration::from_millis(500);
 /// What is read at once of a connection on which nothing has been said yet: most heads fit.
 const FIRST_READ: usize = 2048;
 /// How long, and how much, is read of a client that still sends when its answer is complete: closing at once
