@@ -14,9 +14,9 @@ def main() -> int:
     how = mode()
     findings: list[Finding] = []
     for places, utilisation in ((1, 0.7), (4, 0.7)):
-        case = Case(places=places, utilisation=utilisation, warm_up=15.0, seconds=how.seconds(10, 30))
+        case = Case(places=places, utilisation=utilisation, warm_up=15.0, seconds=how.seconds(6, 30))
         claim = f"S9 {places} places, utilisation {utilisation}"
-        found = compare(claim, case, available(UNISONO, UNISONO_AUTO), how.rounds)
+        found = compare(claim, case, available(UNISONO, UNISONO_AUTO), how)
         findings += against(claim, found, "unisono auto", {"unisono": 1.15})
     return report("dispatch_auto", findings)
 

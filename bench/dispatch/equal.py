@@ -24,9 +24,9 @@ def main() -> int:
     how = mode()
     findings: list[Finding] = []
     for utilisation in (0.5, 0.75, 0.9):
-        case = replace(Case(utilisation=utilisation), seconds=how.seconds(10, 30))
+        case = replace(Case(utilisation=utilisation), seconds=how.seconds(6, 30))
         claim = f"S1 utilisation {utilisation}"
-        found = compare(claim, case, available(UNISONO, HAPROXY_TUNED, ENVOY_LEAST, NGINX_TUNED), how.rounds)
+        found = compare(claim, case, available(UNISONO, HAPROXY_TUNED, ENVOY_LEAST, NGINX_TUNED), how)
         findings += against(claim, found, "unisono", GOALS)
         optima = bound(case, how.rounds)
         ratios = [divide(o.ms(0.99), best) for o, best in zip(found["unisono"], optima, strict=True)]

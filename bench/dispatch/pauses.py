@@ -16,9 +16,9 @@ from bench.peers import HAPROXY_TUNED, UNISONO, UNISONO_HEDGED
 def main() -> int:
     """Measure and report; the exit code."""
     how = mode()
-    case = Case(places=4, pauses="200:5000", utilisation=0.5, warm_up=4.0, seconds=how.seconds(15, 40))
+    case = Case(places=4, pauses="200:5000", utilisation=0.5, warm_up=3.0, seconds=how.seconds(10, 40))
     peers = available(UNISONO, UNISONO_HEDGED, HAPROXY_TUNED)
-    found = compare("S4", case, peers, how.rounds, q=0.999)
+    found = compare("S4", case, peers, how, q=0.999)
     goals = {"haproxy tuned": 0.6}
     return report("dispatch_pauses", against("S4 utilisation 0.5", found, "unisono hedged", goals, q=0.999))
 

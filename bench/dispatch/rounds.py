@@ -2,8 +2,8 @@
 Rounds: the same load on the same instances through one peer after the other, in random order, several times.
 
 A round uses the same seeds for all peers, so that each gets the same arrivals and the same service times;
-figures are compared within a round, and the median of the ratios is what is reported. Rounds in which others
-used the processor are measured again.
+figures are compared within a round, and the median of the ratios is what is reported. In full mode rounds in
+which others used the processor are measured again; each finding says how much they did.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from bench.peers import Peer, Running, Setting
 from unisono._engine import Load
 
 FOREIGN_MAX = 0.10  # share of the machine that others may use in a round
-AGAIN_MAX = 1  # how often a disturbed round is measured again
 PRIORITY = -15  # so that what else runs here disturbs less; given up silently without the right to it
 
 
@@ -176,17 +175,17 @@ def compare(
     what: str,
     case: Case,
     peers: Sequence[Peer],
-    rounds: int,
+    how: Mode,
     *,
     by: Callable[[Peer, Case, int], Outcome] = measure,
     q: float = 0.99,
 ) -> Rounds:
     """So many rounds of a case with each peer; a line on stderr for each."""
     found: Rounds = {peer.name: [] for peer in peers}
-    for number in range(rounds):
+    for number in range(how.rounds):
         for peer in random.sample(peers, len(peers)):
             outcome = by(peer, case, 1000 + number)
-            for _ in range(AGAIN_MAX):
+            for _ in range(how.again_max):
                 if outcome.foreign <= FOREIGN_MAX:
                     break
                 again = by(peer, case, 1000 + number)
@@ -292,6 +291,11 @@ class Mode:
     def rounds(self) -> int:
         """Of each case."""
         return 3 if self.quick else 5
+
+    @property
+    def again_max(self) -> int:
+        """How often a round in which others used the machine is measured again."""
+        return 0 if self.quick else 2
 
     def seconds(self, quick: float, full: float) -> float:
         """Of a round, by mode."""

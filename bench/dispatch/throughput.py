@@ -49,8 +49,8 @@ def main() -> int:
         seconds=how.seconds(4, 10),
     )
     peers = available(UNLIMITED, NGINX_TUNED, HAPROXY_TUNED, ENVOY_TUNED)
-    found = compare("T1", case, peers, how.rounds, by=measure)
-    found |= compare("T1", case, available(RAY_SERVE), how.rounds, by=measure)
+    found = compare("T1", case, peers, how, by=measure)
+    found |= compare("T1", case, available(RAY_SERVE), how, by=measure)
 
     def per_second(outcome: Outcome) -> float:
         return len(outcome.samples) / case.seconds

@@ -23,12 +23,12 @@ def main() -> int:
     findings: list[Finding] = []
     holding = unisono("unisono hold", hold=True)
     for utilisation in (0.5, 0.8):
-        case = Case(speeds=SPEEDS, utilisation=utilisation, warm_up=4.0, seconds=how.seconds(10, 30))
+        case = Case(speeds=SPEEDS, utilisation=utilisation, warm_up=3.0, seconds=how.seconds(6, 30))
         claim = f"S2 utilisation {utilisation}"
         peers = available(UNISONO, holding, HAPROXY_TUNED, NGINX, HAPROXY, ENVOY_RR)
-        found = compare(claim, case, peers, how.rounds)
+        found = compare(claim, case, peers, how)
         if utilisation == 0.5:
-            found |= compare(claim, case, available(RAY_SERVE), how.rounds)
+            found |= compare(claim, case, available(RAY_SERVE), how)
         findings += against(claim, found, "unisono", GOALS)
         findings += against(claim, found, "unisono hold", {"haproxy tuned": GOALS["haproxy tuned"]})
     return report("dispatch_unequal", findings)

@@ -14,10 +14,10 @@ def main() -> int:
     how = mode()
     findings: list[Finding] = []
     for utilisation in (0.75, 0.9):
-        case = Case(utilisation=utilisation, seconds=how.seconds(10, 30))
+        case = Case(utilisation=utilisation, seconds=how.seconds(6, 30))
         claim = f"S10 utilisation {utilisation}"
         two = unisono("unisono, two workers", workers=2)
-        found = compare(claim, case, available(UNISONO, two), how.rounds)
+        found = compare(claim, case, available(UNISONO, two), how)
         findings += against(claim, found, "unisono, two workers", {"unisono": 1.05})
     return report("dispatch_workers", findings)
 
