@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import statistics
 import sys
 import time
@@ -29,7 +30,7 @@ from bench.peers import Peer, Running, Setting
 from unisono._engine import Load
 
 FOREIGN_MAX = 0.10  # share of the machine that others may use in a round
-PRIORITY = -15  # so that what else runs here disturbs less; given up silently without the right to it
+NICENESS = -15  # so that what else runs here disturbs less; given up silently without the right to it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,12 +303,21 @@ class Mode:
         return quick if self.quick else full
 
 
-def mode() -> Mode:
-    """Reads ``--quick`` from the command line, and makes ready to measure."""
+def mode(*, is_real_time: bool = True) -> Mode:
+    """
+    Reads ``--quick`` from the command line, and makes ready to measure.
+
+    Peers, instances and load get real-time priority, the same for all, where that is allowed: what else runs
+    on the machine then disturbs much less. Not for what uses the processors fully, which would stop the rest.
+    """
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="short rounds, three of them")
     arguments = parser.parse_args()
-    with suppress(PermissionError):
-        os.nice(PRIORITY)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nothing is left running then either
     build()
+    with suppress(PermissionError):
+        if is_real_time:
+            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+        else:
+            os.nice(NICENESS)
     return Mode(arguments.quick)

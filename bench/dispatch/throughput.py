@@ -39,7 +39,7 @@ def measure(peer: Peer, case: Case, seed: int) -> Outcome:
 
 def main() -> int:
     """Measure and report; the exit code."""
-    how = mode()
+    how = mode(is_real_time=False)
     case = Case(
         service="constant:0",
         speeds=(1.0,) * 4,
