@@ -19,7 +19,7 @@ test: ## Check and test everything
 	@scripts/setup.sh checks
 	@scripts/test.sh
 
-bench: ## Measure every claim of docs/benchmarks.md on this machine (an hour)
+bench: ## Measure every claim of docs/benchmarks.md on this machine (more than half an hour)
 	@scripts/setup.sh
 	-@.venv/bin/python -m bench.peers install
 	@.venv/bin/python -m bench
