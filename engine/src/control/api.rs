@@ -161,6 +161,7 @@ impl Api {
                     "requests": backend.requests.get(),
                     "failures": backend.failures.get(),
                     "waiting": backend.waiting(),
+                    "copies_left_out": backend.copies_left_out.get(),
                     "in_flight": in_flight,
                     "targets": targets,
                     "revisions": revisions,

@@ -10,6 +10,7 @@ mod choose;
 mod estimate;
 mod health;
 mod outcome;
+mod own;
 mod policy;
 mod queue;
 mod service;

@@ -13,6 +13,7 @@ enum Step {
     Add,
     Remove(usize),
     Arrive,
+    ArriveFor(usize),
     Finish(usize),
     FailAndComeBack(usize),
     Refuse(usize),
@@ -25,7 +26,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         2 => Just(Step::Add),
         1 => any::<usize>().prop_map(Step::Remove),
-        8 => Just(Step::Arrive),
+        6 => Just(Step::Arrive),
+        2 => any::<usize>().prop_map(Step::ArriveFor),
         6 => any::<usize>().prop_map(Step::Finish),
         2 => any::<usize>().prop_map(Step::FailAndComeBack),
         2 => any::<usize>().prop_map(Step::Refuse),
@@ -43,6 +45,8 @@ struct World {
     serving: Vec<TargetKey>,
     placed: Vec<(Ticket, TargetKey)>,
     waiting: HashSet<Ticket>,
+    /// Those of them that wait for a target of their own, and since when.
+    own: HashMap<Ticket, (TargetKey, Time)>,
     refused: HashMap<TargetKey, Time>,
 }
 
@@ -60,16 +64,20 @@ impl World {
             serving: Vec::new(),
             placed: Vec::new(),
             waiting: HashSet::new(),
+            own: HashMap::new(),
             refused: HashMap::new(),
         }
     }
 
-    fn seek(&mut self, ticket: Ticket, avoid: &[TargetKey]) {
+    fn seek(&mut self, ticket: Ticket, avoid: &[TargetKey], own: Option<TargetKey>) {
         let deadline = self.now + Duration::from_secs(3600);
-        let ask = Ask { ticket, avoid, is_again: !avoid.is_empty(), class: Class::Normal, deadline, bytes: 1 };
+        let ask = Ask { ticket, avoid, own, is_again: !avoid.is_empty(), class: Class::Normal, deadline, bytes: 1 };
         match self.service.seek(&ask, self.now) {
             Sought::Placed(key) => self.place(ticket, key),
-            Sought::Waiting => assert!(self.waiting.insert(ticket), "a request waits once"),
+            Sought::Waiting => {
+                assert!(self.waiting.insert(ticket), "a request waits once");
+                self.own.extend(own.map(|own| (ticket, (own, self.now))));
+            }
             Sought::Refused(Refusal::QueueFull) => assert!(avoid.is_empty() && self.waiting.len() >= 8),
             Sought::Refused(Refusal::Late { .. }) => panic!("an hour is enough"),
         }
@@ -101,7 +109,12 @@ impl World {
             }
             Step::Arrive => {
                 let ticket = self.service.ticket();
-                self.seek(ticket, &[]);
+                self.seek(ticket, &[], None);
+            }
+            Step::ArriveFor(at) if !self.serving.is_empty() => {
+                let ticket = self.service.ticket();
+                let own = self.serving[at % self.serving.len()];
+                self.seek(ticket, &[], Some(own));
             }
             Step::Finish(at) if !self.placed.is_empty() => {
                 let (_, key) = self.placed.swap_remove(at % self.placed.len());
@@ -114,14 +127,14 @@ impl World {
                 let (ticket, key) = self.placed.swap_remove(at % self.placed.len());
                 self.service.finished(key, false, &Outcome::Abandoned { after: Duration::ZERO }, self.now);
                 self.grant_all();
-                self.seek(ticket, &[key]);
+                self.seek(ticket, &[key], None);
             }
             Step::Refuse(at) if !self.placed.is_empty() => {
                 let (ticket, key) = self.placed.swap_remove(at % self.placed.len());
                 self.refused.insert(key, self.now);
                 self.service.finished(key, false, &Outcome::Failed(Failure::Connect), self.now);
                 self.grant_all();
-                self.seek(ticket, &[key]);
+                self.seek(ticket, &[key], None);
             }
             Step::Cancel(at) if !self.waiting.is_empty() => {
                 let mut tickets: Vec<_> = self.waiting.iter().copied().collect();
@@ -151,10 +164,15 @@ impl World {
         }
         assert_eq!(self.waiting.len(), self.service.waiting());
         assert_eq!(self.serving.len(), self.service.serving());
-        if self.waiting.is_empty() {
+        let free = |key: &&TargetKey| self.concurrency.is_none_or(|limit| self.service.in_flight(**key) < limit);
+        let holds_out = |ticket: &Ticket| {
+            self.own.get(ticket).is_some_and(|(own, since)| {
+                self.serving.contains(own) && self.now - *since < Duration::from_millis(100) && !free(&own)
+            })
+        };
+        if self.waiting.iter().all(holds_out) {
             return;
         }
-        let free = |key: &&TargetKey| self.concurrency.is_none_or(|limit| self.service.in_flight(**key) < limit);
         for key in self.serving.iter().filter(free) {
             assert!(self.refused.contains_key(key), "a request waits beside a free place");
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Time;
+use super::own::Held;
 use super::service::{Ask, TargetKey, Ticket};
 
 /// Which requests go first. Lower is earlier.
@@ -41,16 +42,18 @@ pub(super) struct Waiting {
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     waiting: BTreeMap<(Class, Ticket), Waiting>,
+    /// Not in this order: each waits for one target.
+    pub held: Held,
     bytes: u64,
 }
 
 impl Queue {
     pub fn len(&self) -> usize {
-        self.waiting.len()
+        self.waiting.len() + self.held.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.len() == 0
     }
 
     pub fn bytes(&self) -> u64 {
@@ -64,17 +67,28 @@ impl Queue {
 
     /// How many go before a request of a class that comes now.
     pub fn before(&self, class: Class) -> usize {
-        self.waiting.range(..=(class, Ticket::LAST)).count()
+        self.waiting.range(..=(class, Ticket::LAST)).count() + self.held.before(class)
     }
 
-    pub fn join(&mut self, ask: &Ask<'_>, now: Time) {
+    /// Puts a request in its place; with `own`, apart from the others until that moment.
+    pub fn join(&mut self, ask: &Ask<'_>, own: Option<(TargetKey, Time)>, now: Time) {
         let waiting = Waiting { avoid: ask.avoid.to_vec(), since: now, deadline: ask.deadline, bytes: ask.bytes };
         self.bytes += ask.bytes;
-        self.waiting.insert((ask.class, ask.ticket), waiting);
+        match own {
+            Some((own, until)) => self.held.join(ask, own, until, waiting),
+            None => drop(self.waiting.insert((ask.class, ask.ticket), waiting)),
+        }
+    }
+
+    /// Any target will do for a request from now on.
+    pub fn release(&mut self, place: (Class, Ticket)) {
+        if let Some(waiting) = self.held.leave(place) {
+            self.waiting.insert(place, waiting);
+        }
     }
 
     pub fn leave(&mut self, place: (Class, Ticket)) {
-        if let Some(waiting) = self.waiting.remove(&place) {
+        if let Some(waiting) = self.waiting.remove(&place).or_else(|| self.held.leave(place)) {
             self.bytes -= waiting.bytes;
         }
     }

@@ -47,6 +47,8 @@ pub struct Ask<'a> {
     pub ticket: Ticket,
     /// Targets that it goes to last: those it has failed on, or those it is not for.
     pub avoid: &'a [TargetKey],
+    /// The target that it belongs to, see [`super::own`].
+    pub own: Option<TargetKey>,
     /// It was admitted before, and is not refused.
     pub is_again: bool,
     /// How early it is served.
@@ -104,7 +106,7 @@ impl Notice {
 pub struct Service {
     pub(super) policy: Policy,
     pub(super) targets: Slab<Target>,
-    queue: Queue,
+    pub(super) queue: Queue,
     next_serial: u64,
     next_ticket: u64,
     /// Where the next search begins, so that ties go round.
@@ -179,18 +181,23 @@ impl Service {
 
     /// Seeks a place for a request.
     pub fn seek(&mut self, ask: &Ask<'_>, now: Time) -> Sought {
-        if !self.queue.goes_before(ask)
-            && let Some(key) = self.choose(ask.avoid, now)
-        {
-            self.take(key, now);
-            return Sought::Placed(key);
+        let own = self.waits_for_own(ask, now);
+        if !self.queue.goes_before(ask) && !self.owes_place(now) {
+            let key = match own {
+                Some((own, _)) => self.has_free_place(own, now).then_some(own),
+                None => self.choose(ask.avoid, now),
+            };
+            if let Some(key) = key {
+                self.take(key, now);
+                return Sought::Placed(key);
+            }
         }
         if !ask.is_again
             && let Some(refusal) = self.refusal(ask, now)
         {
             return Sought::Refused(refusal);
         }
-        self.queue.join(ask, now);
+        self.queue.join(ask, own, now);
         Sought::Waiting
     }
 
@@ -213,6 +220,10 @@ impl Service {
     /// What is to be done for a request that waits; `None`: nothing now. To be called until it gives nothing after
     /// every `add`, `finished`, `connected`, `begun`, `set_policy` and `wake_at`.
     pub fn next(&mut self, now: Time) -> Option<Next> {
+        self.release_held(now);
+        if let Some(granted) = self.next_held(now) {
+            return Some(granted);
+        }
         let (place, waiting) = self.queue.next(now)?;
         let needed = self.known.p50.unwrap_or_default() / 2;
         if waiting.deadline < now + needed {
@@ -320,7 +331,8 @@ impl Service {
             .min();
         let rising =
             self.targets.iter().any(|(_, target)| target.serving && self.limit(target, now) < self.policy.concurrency);
-        opening.into_iter().chain(rising.then(|| now + super::target::RISE_EACH)).min()
+        let held = self.queue.held.ends_at().map(|at| at.max(now));
+        opening.into_iter().chain(rising.then(|| now + super::target::RISE_EACH)).chain(held).min()
     }
 
     /// What happened to targets since this was asked last.
@@ -351,7 +363,7 @@ impl Service {
         self.notices.push(notice);
     }
 
-    fn target(&self, key: TargetKey) -> Option<&Target> {
+    pub(super) fn target(&self, key: TargetKey) -> Option<&Target> {
         self.targets.get(key.index).filter(|target| target.serial == key.serial)
     }
 
@@ -359,7 +371,7 @@ impl Service {
         self.targets.get_mut(key.index).filter(|target| target.serial == key.serial)
     }
 
-    fn take(&mut self, key: TargetKey, now: Time) {
+    pub(super) fn take(&mut self, key: TargetKey, now: Time) {
         self.turn = key.index + 1;
         if let Some(target) = self.target_mut(key) {
             target.take(now);

@@ -10,6 +10,7 @@ fn ask(ticket: Ticket, avoid: &[TargetKey]) -> Ask<'_> {
     Ask {
         ticket,
         avoid,
+        own: None,
         is_again: !avoid.is_empty(),
         class: Class::Normal,
         deadline: NOW + Time::from_secs(60),

@@ -22,6 +22,7 @@ pub fn text(gateway: &Gateway) -> String {
                 figures: backend.counted.read(),
                 waiting: backend.waiting(),
                 in_flight: targets.iter().map(|target| (target.id.clone(), target.in_flight())).collect(),
+                copies_left_out: backend.copies_left_out.get(),
             }
         })
         .collect();
@@ -41,6 +42,7 @@ struct Service {
     figures: Figures,
     waiting: usize,
     in_flight: BTreeMap<String, u64>,
+    copies_left_out: u64,
 }
 
 #[derive(Default)]
@@ -86,6 +88,12 @@ impl Page {
                 self.sample("bytes_total", &[("service", &one.name), ("direction", direction)], count);
             }
         }
+        self.family(
+            "copies_left_out_total",
+            "counter",
+            "Requests that were to be copied to another service, and were not.",
+        );
+        self.each(services, "copies_left_out_total", |one| one.copies_left_out);
         self.family("queue_depth", "gauge", "Requests that wait for a place.");
         self.each(services, "queue_depth", |one| one.waiting as u64);
         self.family("in_flight", "gauge", "Requests that instances work on.");

@@ -76,12 +76,12 @@ pub struct Answered {
 }
 
 /// Sends the request and waits for the head of its answer, at most until `ends`, which has a
-/// reason.
+/// reason. `client`: who is told of interim answers.
 ///
 /// # Errors
 /// How it ended instead; the place is given back.
 pub async fn attempt(
-    client: &ClientState,
+    client: Option<&ClientState>,
     outbound: &Outbound,
     place: Place,
     ends: Option<(Instant, Reason)>,
@@ -105,7 +105,7 @@ pub async fn attempt(
 }
 
 async fn exchange(
-    client: &ClientState,
+    client: Option<&ClientState>,
     outbound: &Outbound,
     place: &Place,
     sent: &Cell<bool>,
@@ -129,7 +129,9 @@ async fn exchange(
         let mut sending = std::pin::pin!(upstream.send(request));
         poll_fn(|cx| {
             let polled = sending.as_mut().poll(cx);
-            relay.pass_on(client);
+            if let Some(client) = client {
+                relay.pass_on(client);
+            }
             polled
         })
         .await
@@ -232,6 +234,13 @@ pub async fn let_go(answered: Answered) {
         // What it says is of no interest, nor whether it broke off.
         drop(hold(body, None).await);
     }
+}
+
+/// Reads an answer to its end for nobody.
+pub async fn read_out(answered: Answered) {
+    let Answered { incoming, upstream, place, .. } = answered;
+    let mut body = UpstreamBody::new(incoming, upstream, place);
+    while let Some(Ok(_)) = poll_fn(|cx| body.poll_frame(cx)).await {}
 }
 
 /// Both sides leave HTTP.

@@ -10,8 +10,9 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::gateway::Gateway;
-use super::revisions::{Avoid, Dealer, Figures};
+use super::revisions::{self, Avoid, Dealer, Figures};
 use super::shared::{Chance, Count, lock};
+use super::sticky;
 use super::target::{Place, Target};
 use crate::control::events::{Event, Kind};
 use crate::control::policy::{Hedge, Retry};
@@ -32,6 +33,10 @@ pub struct Policy {
     pub retry: Retry,
     /// Shares of revisions; empty: they make no difference.
     pub split: Vec<table::Share>,
+    /// Copies to another service.
+    pub mirror: Option<table::Mirror>,
+    /// The cookie that names the target that a client had.
+    pub sticky: Option<table::Sticky>,
     /// Second tries beside the first.
     pub hedge: Option<Hedge>,
 }
@@ -43,6 +48,8 @@ impl From<&table::Backend> for Policy {
             wait: Duration::from_millis(backend.wait_ms),
             retry: backend.retry.clone(),
             split: backend.split.clone(),
+            mirror: backend.mirror.clone(),
+            sticky: backend.sticky.clone(),
             hedge: backend.hedge.clone(),
         }
     }
@@ -88,6 +95,11 @@ pub struct Backend {
     pub counted: Counted,
     pub(super) gateway: Arc<Gateway>,
     dealer: Dealer,
+    copied: Dealer,
+    /// Copies of other services' requests that are on their way here.
+    pub(super) copies_open: Count,
+    /// Requests that were to be copied elsewhere, and could not be or were too many.
+    pub copies_left_out: Count,
     core: Mutex<Core>,
 }
 
@@ -121,6 +133,9 @@ impl Backend {
             counted: Counted::default(),
             gateway,
             dealer: Dealer::default(),
+            copied: Dealer::default(),
+            copies_open: Count::default(),
+            copies_left_out: Count::default(),
             core: Mutex::new(Core {
                 policy: Arc::new(backend.into()),
                 service: Service::new(policy(backend), Chance::new().seed()),
@@ -194,18 +209,35 @@ impl Backend {
         (core.service.ticket(), Arc::clone(&core.policy))
     }
 
-    /// Where a new request had rather not go: to targets of other revisions than the one it is for.
-    pub fn beside(&self, split: &[table::Share], headers: &HeaderMap) -> Avoid {
-        if split.is_empty() {
+    /// Where a new request belongs, and where it had rather not go: to targets of other revisions than the one it
+    /// is for. A header decides that first, then the target that its cookie names, then the shares.
+    pub fn beside(&self, policy: &Policy, headers: &HeaderMap) -> Avoid {
+        let split = &policy.split;
+        let mark = policy.sticky.as_ref().and_then(|sticky| sticky::mark(&sticky.cookie, headers));
+        if split.is_empty() && mark.is_none() {
             return Avoid::default();
         }
-        let chosen = self.dealer.deal(split, headers);
-        let is_for = |target: &Target| match chosen {
-            Some(revision) => target.revision == revision,
-            None => !split.iter().any(|share| share.revision == target.revision),
-        };
         let core = self.core();
-        Avoid::others(core.targets.iter().filter(|(_, target)| !is_for(target)).map(|(key, _)| *key).collect())
+        let own = mark.and_then(|mark| core.targets.iter().find(|(_, target)| target.mark.as_bytes() == mark));
+        if split.is_empty() {
+            return Avoid::others(own.map(|(key, _)| *key), Vec::new());
+        }
+        let named =
+            |revision: &str| split.iter().find(|share| share.revision == revision).map(|share| &*share.revision);
+        let chosen = match (revisions::asked_for(split, headers), own) {
+            (Some(revision), _) => Some(revision),
+            (None, Some((_, target))) => named(&target.revision),
+            (None, None) => self.dealer.deal(split),
+        };
+        let is_for = |target: &Target| named(&target.revision) == chosen;
+        let own = own.filter(|(_, target)| is_for(target)).map(|(key, _)| *key);
+        let others = core.targets.iter().filter(|(_, target)| !is_for(target)).map(|(key, _)| *key).collect();
+        Avoid::others(own, others)
+    }
+
+    /// Whether the next request is one of those that are copied: of each hundred so many.
+    pub fn copies(&self, percent: f64) -> bool {
+        self.copied.takes(percent)
     }
 
     /// Seeks a place, waiting in the queue for at most `patience`. Dropping the future leaves the queue.
@@ -217,7 +249,8 @@ impl Backend {
         let (receiver, is_news) = {
             let now = self.gateway.now();
             let deadline = now.saturating_add(patience);
-            let ask = Ask { ticket, avoid: &avoid.keys, is_again: avoid.is_again, class, deadline, bytes };
+            let ask =
+                Ask { ticket, avoid: &avoid.keys, own: avoid.own, is_again: avoid.is_again, class, deadline, bytes };
             let mut core = self.core();
             match core.service.seek(&ask, now) {
                 Sought::Placed(key) => return Ok(self.place(&core, key)),

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Response;
+use http::header::{self, HeaderValue};
 use tokio::time::Instant;
 
 use super::admit::BODY_MAX;
@@ -23,9 +24,11 @@ use super::body::AnswerBody;
 use super::connection::ClientState;
 use super::grpc;
 use super::hedge::race;
+use super::mirror;
 use super::outbound::Outbound;
 use super::problem::{Problem, Reason};
 use super::revisions::Avoid;
+use super::sticky;
 use super::target::Place;
 use super::upload::Fault;
 use crate::dispatch::{TargetKey, Ticket};
@@ -48,6 +51,9 @@ pub async fn deliver(
     if delivery.is_over() {
         return Err(delivery.too_late());
     }
+    if let Some(mirror) = &delivery.policy.mirror {
+        mirror::copy(backend, mirror, outbound);
+    }
     loop {
         let place = delivery.place().await?;
         let key = place.key();
@@ -58,10 +64,16 @@ pub async fn deliver(
                     tokio::time::sleep(pause).await;
                     continue;
                 }
-                None => match pass_on(client, outbound, answered).await {
-                    Ok(response) => return Ok(response),
-                    Err(lost) => lost,
-                },
+                None => {
+                    let cookie = delivery.cookie(client, &answered);
+                    match pass_on(client, outbound, answered).await {
+                        Ok(mut response) => {
+                            cookie.map(|cookie| response.headers_mut().append(header::SET_COOKIE, cookie));
+                            return Ok(response);
+                        }
+                        Err(lost) => lost,
+                    }
+                }
             },
             Err(lost) => lost,
         };
@@ -96,7 +108,7 @@ impl<'a> Delivery<'a> {
         let asked = outbound.deadline.map(|deadline| (deadline.at, Reason::Deadline));
         let ends = own.into_iter().chain(asked).min_by_key(|(ends, _)| *ends);
         let patience = policy.wait;
-        let avoid = backend.beside(&policy.split, &outbound.headers);
+        let avoid = backend.beside(&policy, &outbound.headers);
         Self { backend, outbound, record, policy, ticket, ends, avoid, tries: 0, stale: 0, sent: false, patience }
     }
 
@@ -129,12 +141,14 @@ impl<'a> Delivery<'a> {
 
     /// One try, or two at once where the first takes long.
     async fn attempt_or_race(&mut self, client: &ClientState, place: Place) -> Result<Answered, Lost> {
-        let hedge = self.policy.hedge.as_ref().filter(|_| self.outbound.may_be_doubled);
+        // What a client has at one instance another one would not find.
+        let may_be_elsewhere = self.outbound.may_be_doubled && self.policy.sticky.is_none();
+        let hedge = self.policy.hedge.as_ref().filter(|_| may_be_elsewhere);
         let after = hedge.and_then(|hedge| {
             hedge.after_ms.map_or_else(|| self.backend.hedge_after(), |ms| Some(Duration::from_millis(ms)))
         });
         let (Some(hedge), Some(after)) = (hedge, after) else {
-            return attempt(client, self.outbound, place, self.ends).await;
+            return attempt(Some(client), self.outbound, place, self.ends).await;
         };
         let (first, mut second) = (place.key(), None);
         let beside = || {
@@ -150,6 +164,14 @@ impl<'a> Delivery<'a> {
             self.avoid.failed(second);
         }
         ended
+    }
+
+    /// The cookie that leads the client's next requests to where this one was answered; `None`: it has that one.
+    fn cookie(&self, client: &ClientState, answered: &Answered) -> Option<HeaderValue> {
+        let sticky = self.policy.sticky.as_ref()?;
+        let mark = &answered.place.target.mark;
+        let is_known = sticky::mark(&sticky.cookie, &self.outbound.headers) == Some(mark.as_bytes());
+        if is_known { None } else { sticky::set_cookie(&sticky.cookie, mark, client.scheme() == "https") }
     }
 
     /// Whether an answer is one that another instance may better: the pause before that one is asked then.

@@ -249,6 +249,11 @@ impl Gateway {
         self.in_flight(id, generation)
     }
 
+    /// A service.
+    pub fn backend(&self, name: &str) -> Option<Arc<Backend>> {
+        lock(&self.backends).get(name).cloned()
+    }
+
     /// The services by name.
     pub fn backends(&self) -> Vec<Arc<Backend>> {
         let mut backends: Vec<_> = lock(&self.backends).values().cloned().collect();

@@ -122,7 +122,8 @@ fn drop_look_alikes(headers: &mut HeaderMap) {
         name.as_str().contains('_') && {
             let dashed = name.as_str().replace('_', "-");
             dashed.starts_with("x-forwarded-")
-                || ["x-real-ip", "content-length", "content-type", "transfer-encoding"].contains(&dashed.as_str())
+                || ["x-real-ip", "unisono-mirror", "content-length", "content-type", "transfer-encoding"]
+                    .contains(&dashed.as_str())
         }
     };
     let found: Vec<HeaderName> = headers.keys().filter(|name| is_look_alike(name)).cloned().collect();

@@ -27,12 +27,12 @@ pub async fn race(
     after: Duration,
     second: impl FnOnce() -> Option<Place>,
 ) -> Result<Answered, Lost> {
-    let mut first = pin!(attempt(client, outbound, first, ends));
+    let mut first = pin!(attempt(Some(client), outbound, first, ends));
     if let Ok(ended) = tokio::time::timeout(after, first.as_mut()).await {
         return ended;
     }
     let Some(place) = second() else { return first.await };
-    let mut second = pin!(attempt(client, outbound, place, ends));
+    let mut second = pin!(attempt(Some(client), outbound, place, ends));
     tokio::select! {
         biased;
         ended = &mut first => better(ended, second).await,

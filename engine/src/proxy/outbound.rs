@@ -18,6 +18,7 @@ use super::grpc;
 use super::head::Framing;
 use super::headers::{self, Identity};
 use super::interim::Relay;
+use super::mirror::UNISONO_MIRROR;
 use super::problem::{Problem, Reason};
 use super::upload::{Fault, Upload};
 use crate::dispatch::Class;
@@ -96,6 +97,7 @@ impl Outbound {
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
         }
         headers.insert(header::HOST, host.clone());
+        headers.remove(&UNISONO_MIRROR);
         let identity = Identity {
             client: &client.forwarded_for,
             host,
@@ -144,6 +146,17 @@ impl Outbound {
             trace,
             expects,
         })
+    }
+
+    /// The same once more; `None`: it can't be had twice.
+    pub fn copied(&self) -> Option<Self> {
+        let payload = match &self.payload {
+            Payload::Empty => Payload::Empty,
+            Payload::Whole(bytes) => Payload::Whole(bytes.clone()),
+            Payload::Streamed(_) => return None,
+        };
+        let (method, uri, headers) = (self.method.clone(), self.uri.clone(), self.headers.clone());
+        (!self.upgrade).then(|| Self { method, uri, headers, payload, ..*self })
     }
 
     /// Whether it may be sent again though it went out.

@@ -81,22 +81,24 @@ fn upper_us(bucket: usize) -> u64 {
     (FIRST.as_micros() as f64 * (bucket as f64 / f64::from(TO_DOUBLE)).exp2()).ceil() as u64
 }
 
+/// The revision that a request's headers lead to.
+pub fn asked_for<'a>(split: &'a [Share], headers: &HeaderMap) -> Option<&'a str> {
+    let has = |header: &HeaderMatch| {
+        headers.get_all(&header.name).iter().any(|value| match &header.value {
+            Some(wanted) => value.as_bytes() == wanted.as_bytes(),
+            None => true,
+        })
+    };
+    split.iter().find(|share| share.header.as_ref().is_some_and(has)).map(|share| &*share.revision)
+}
+
 /// Deals requests out to revisions by their shares, evenly at any time rather than by chance.
 #[derive(Debug, Default)]
 pub struct Dealer(AtomicU64);
 
 impl Dealer {
-    /// The revision that a request is for; `None`: any that is not named.
-    pub fn deal<'a>(&self, split: &'a [Share], headers: &HeaderMap) -> Option<&'a str> {
-        let has = |header: &HeaderMatch| {
-            headers.get_all(&header.name).iter().any(|value| match &header.value {
-                Some(wanted) => value.as_bytes() == wanted.as_bytes(),
-                None => true,
-            })
-        };
-        if let Some(share) = split.iter().find(|share| share.header.as_ref().is_some_and(has)) {
-            return Some(&share.revision);
-        }
+    /// The revision that the next request is for; `None`: any that is not named.
+    pub fn deal<'a>(&self, split: &'a [Share]) -> Option<&'a str> {
         let mut left = self.next();
         for share in split {
             if left < share.weight {
@@ -105,6 +107,11 @@ impl Dealer {
             left -= share.weight;
         }
         None
+    }
+
+    /// Whether the next request is one of so many of each hundred.
+    pub fn takes(&self, percent: f64) -> bool {
+        self.next() < percent
     }
 
     /// The next of a sequence that fills 0 to 100 evenly however far it got: multiples of the golden ratio,
@@ -116,10 +123,12 @@ impl Dealer {
     }
 }
 
-/// The targets that a request had rather not go to: first those of other revisions, then, when it has failed,
-/// those that it failed on.
+/// The target that a request belongs to, and those that it had rather not go to: first those of other revisions,
+/// then, when it has failed, those that it failed on.
 #[derive(Debug, Default)]
 pub struct Avoid {
+    /// Where it goes if that is not failing.
+    pub own: Option<TargetKey>,
     /// In no order.
     pub keys: Vec<TargetKey>,
     /// It was admitted before, and is not refused for a full queue.
@@ -128,14 +137,15 @@ pub struct Avoid {
 
 impl Avoid {
     /// A request that has not been anywhere.
-    pub fn others(keys: Vec<TargetKey>) -> Self {
-        Self { keys, is_again: false }
+    pub fn others(own: Option<TargetKey>, keys: Vec<TargetKey>) -> Self {
+        Self { own, keys, is_again: false }
     }
 
     /// It failed on this one: any other is better, of whatever revision.
     pub fn failed(&mut self, key: TargetKey) {
         if !self.is_again {
             self.keys.clear();
+            self.own = None;
             self.is_again = true;
         }
         if !self.keys.contains(&key) {
@@ -160,7 +170,7 @@ mod tests {
         let split = [share("2", 5.0, None), share("3", 20.0, None)];
         let (mut two, mut three) = (0i32, 0i32);
         for number in 1i32..=10_000 {
-            match dealer.deal(&split, &HeaderMap::new()) {
+            match dealer.deal(&split) {
                 Some("2") => two += 1,
                 Some("3") => three += 1,
                 _ => {}
@@ -176,15 +186,14 @@ mod tests {
         let any = HeaderMatch { name: "x-new".into(), value: None };
         let one = HeaderMatch { name: "x-old".into(), value: Some("yes".into()) };
         let split = [share("2", 0.0, Some(any)), share("3", 0.0, Some(one))];
-        let dealer = Dealer::default();
         let mut headers = HeaderMap::new();
         headers.insert("x-old", HeaderValue::from_static("no"));
 
-        assert_eq!(dealer.deal(&split, &headers), None);
+        assert_eq!(asked_for(&split, &headers), None);
         headers.insert("x-old", HeaderValue::from_static("yes"));
-        assert_eq!(dealer.deal(&split, &headers), Some("3"));
+        assert_eq!(asked_for(&split, &headers), Some("3"));
         headers.insert("x-new", HeaderValue::from_static("whatever"));
-        assert_eq!(dealer.deal(&split, &headers), Some("2"));
+        assert_eq!(asked_for(&split, &headers), Some("2"));
     }
 
     #[test]

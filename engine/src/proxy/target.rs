@@ -12,6 +12,7 @@ use super::backend::Backend;
 use super::pools;
 use super::revisions::Figures;
 use super::shared::{Count, lock};
+use super::sticky;
 use super::upstream::Upstream;
 use crate::control::policy::Protocol;
 use crate::control::table;
@@ -39,6 +40,8 @@ pub struct Target {
     pub figures: Arc<Figures>,
     /// Its revision, as in the table.
     pub revision: String,
+    /// Names it in a cookie.
+    pub mark: String,
     pub(super) in_flight: Count,
     /// Rises with each broken connection; those kept from before are not to be trusted.
     epoch: AtomicU64,
@@ -60,6 +63,7 @@ impl Target {
             failures: Count::default(),
             figures,
             revision: wanted.revision.clone(),
+            mark: sticky::mark_of(&wanted.id),
             in_flight: Count::default(),
             epoch: AtomicU64::new(0),
             retired: AtomicBool::new(false),
