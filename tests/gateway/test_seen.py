@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -205,3 +206,20 @@ async def test_a_request_without_a_trace_begins_one(stage: Stage, given: bytes) 
     assert len(parent) == len("traceparent: ") + 55
     assert parent.endswith("-00")
     assert "tracestate" not in head
+
+
+async def test_every_series_is_documented_and_every_documented_series_is_there(stage: Stage) -> None:
+    """The table of ``docs/reference/metrics.md``; what guides name is in it."""
+    await stage.serve(answering())
+    served = set(re.findall(r"^# TYPE (\S+) ", await stage.link.metrics(), re.MULTILINE))
+    docs = Path(__file__).parents[2] / "docs"
+
+    reference = (docs / "reference/metrics.md").read_text().partition("## Access log")[0]
+    documented = {
+        f"unisono_gateway_{name}" for name in re.findall(r"^\| `(\w+)` \|", reference, re.MULTILINE)
+    }
+    pages = "".join(page.read_text() for page in docs.rglob("*.md"))
+    named = set(re.findall(r"unisono_gateway_\w*[a-z]", pages))
+
+    assert served == documented
+    assert {re.sub("_(bucket|sum|count)$", "", name) for name in named} <= served
