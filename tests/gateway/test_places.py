@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from tests.gateway.backend import OK, Peer, answering
-from tests.gateway.conftest import Stage, mortal, target
+from tests.gateway.conftest import SERVICE, Stage, mortal, target
+from unisono.gateway.table import Rule
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -203,3 +204,26 @@ async def test_a_request_is_heard_of_that_finds_no_instance(stage: Stage) -> Non
     await stage.serve(answering())
 
     assert (seen.service, seen.instance, (await waiting).status) == ("shop/web", None, 200)
+
+
+async def test_requests_of_a_higher_priority_are_served_before_others_that_wait(stage: Stage) -> None:
+    """By the rule that they match, whenever they came."""
+    held = Held()
+    [backend] = await stage.serve(held)
+    stage.rules = (
+        Rule(service=SERVICE, path="/low", priority="low"),
+        Rule(service=SERVICE),
+        Rule(service=SERVICE, path="/high", priority="high"),
+    )
+    await stage.push(concurrency=1)
+    asking = [asyncio.create_task(stage.ask(GET))]
+    await held.holds(1)
+    for waiting, path in enumerate((b"/low", b"/normal", b"/high"), start=1):
+        asking.append(asyncio.create_task(stage.ask(GET.replace(b"/", path, 1))))
+        await stage.until("waiting", waiting)
+
+    for _ in range(4):
+        held.release.release()
+    await asyncio.gather(*asking)
+
+    assert [head.split()[1] for head in backend.heads] == [b"/", b"/high", b"/normal", b"/low"]

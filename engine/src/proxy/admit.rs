@@ -12,6 +12,7 @@ use super::head::Framing;
 use super::problem::{Problem, Reason};
 use super::route::without_port;
 use super::shared::lock;
+use crate::dispatch::Class;
 
 /// Largest request body that is let through.
 pub const BODY_MAX: u64 = 1 << 30;
@@ -22,6 +23,8 @@ pub struct Admitted {
     pub host: HeaderValue,
     /// Where it goes.
     pub backend: Arc<Backend>,
+    /// How early it is served there.
+    pub class: Class,
 }
 
 /// Looks at a request's head.
@@ -41,14 +44,14 @@ pub fn admit(client: &ClientState, parts: &Parts, framing: Framing) -> Result<Ad
                       connection would be right.";
         return Err(Problem::of(Reason::Misdirected, detail));
     }
-    let backend = route(client, &host, parts.uri.path())?;
+    let (backend, class) = route(client, &host, parts.uri.path())?;
     if let Framing::Length(length) = framing
         && length > BODY_MAX
     {
         let detail = format!("The body has {length} bytes; at most {BODY_MAX} are let through.");
         return Err(Problem::of(Reason::BodyTooLarge, detail).at(&backend.name));
     }
-    Ok(Admitted { host, backend })
+    Ok(Admitted { host, backend, class })
 }
 
 /// The one host that the request names.
@@ -89,11 +92,11 @@ fn host_of(client: &ClientState, parts: &Parts) -> Result<HeaderValue, Problem> 
     }
 }
 
-fn route(client: &ClientState, host: &HeaderValue, path: &str) -> Result<Arc<Backend>, Problem> {
+fn route(client: &ClientState, host: &HeaderValue, path: &str) -> Result<(Arc<Backend>, Class), Problem> {
     let routes = Arc::clone(&lock(&client.listening.routes));
     let name = without_port(host.to_str().unwrap_or_default());
     let found = if client.listening.is_closed() { None } else { routes.find(name, path) };
-    found.cloned().ok_or_else(|| {
+    found.map(|route| (Arc::clone(&route.backend), route.class)).ok_or_else(|| {
         let detail =
             format!("No route at {} matches the host {name:?} and the path {path:?}.", client.listening.address);
         Problem::of(Reason::NoRoute, detail)

@@ -63,9 +63,10 @@ async fn respond(
     incoming: Incoming,
 ) -> Result<Response<AnswerBody>, Problem> {
     let framing = incoming.size_hint().exact().map_or(Framing::Chunked, Framing::Length);
-    let Admitted { host, backend } = admit(client, &parts, framing)?;
+    let Admitted { host, backend, class } = admit(client, &parts, framing)?;
     record.routed(&backend);
     let mut outbound = Outbound::from_client(client, record, trace, parts, incoming, framing, &host).await?;
+    outbound.class = class;
     outbound.deadline = Deadline::read(&outbound.headers, record.began());
     let answered = deliver(&backend, client, &outbound, record).await;
     answered.map_err(|problem| {

@@ -400,7 +400,7 @@ impl Gateway {
             let Some(listening) = listeners.get(&wanted.address) else { continue };
             let rules = wanted.rules.iter().filter_map(|rule| {
                 let backend = backends.get(&rule.service)?;
-                Some(Route::new(rule.host.as_deref(), &rule.path, Arc::clone(backend)))
+                Some(Route::new(rule, Arc::clone(backend)))
             });
             *lock(&listening.routes) = Arc::new(Routes::new(rules.collect()));
             if let Some(face) = faces.get(&wanted.address) {

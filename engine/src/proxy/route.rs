@@ -4,6 +4,8 @@
 use std::sync::Arc;
 
 use super::backend::Backend;
+use crate::control::table::{Priority, Rule};
+use crate::dispatch::Class;
 
 /// The rules of one listener, longest path first; of equal paths the one that names a host comes first.
 #[derive(Default)]
@@ -19,12 +21,20 @@ pub struct Route {
     pub path: String,
     /// Where the request goes.
     pub backend: Arc<Backend>,
+    /// How early it is served there.
+    pub class: Class,
 }
 
 impl Route {
     /// A rule as the table has it.
-    pub fn new(host: Option<&str>, path: &str, backend: Arc<Backend>) -> Self {
-        Self { host: host.map(str::to_ascii_lowercase), path: path.trim_end_matches('/').to_owned(), backend }
+    pub fn new(rule: &Rule, backend: Arc<Backend>) -> Self {
+        let class = match rule.priority {
+            Priority::High => Class::High,
+            Priority::Normal => Class::Normal,
+            Priority::Low => Class::Low,
+        };
+        let host = rule.host.as_deref().map(str::to_ascii_lowercase);
+        Self { host, path: rule.path.trim_end_matches('/').to_owned(), backend, class }
     }
 
     fn matches(&self, host: &str, path: &str) -> bool {
@@ -39,9 +49,9 @@ impl Routes {
         Self { rules }
     }
 
-    /// The service for a host (without port) and a path; `None`: no rule matches.
-    pub fn find(&self, host: &str, path: &str) -> Option<&Arc<Backend>> {
-        self.rules.iter().find(|rule| rule.matches(host, path)).map(|rule| &rule.backend)
+    /// The rule for a host (without port) and a path; `None`: none matches.
+    pub fn find(&self, host: &str, path: &str) -> Option<&Route> {
+        self.rules.iter().find(|rule| rule.matches(host, path))
     }
 }
 

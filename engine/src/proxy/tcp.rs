@@ -20,9 +20,11 @@ use crate::dispatch::Class;
 /// connection is reset.
 pub async fn serve(listening: &Listening, client: Rc<Wire>) {
     let routes = Arc::clone(&lock(&listening.routes));
-    let found = if listening.is_closed() { None } else { routes.find("", "/").cloned() };
-    let Some(backend) = found else { return client.abort() };
-    match connect(&backend).await {
+    let found = if listening.is_closed() { None } else { routes.find("", "/") };
+    let Some((backend, class)) = found.map(|route| (Arc::clone(&route.backend), route.class)) else {
+        return client.abort();
+    };
+    match connect(&backend, class).await {
         Some((_place, instance)) => carry(WireIo(client), WireIo(instance)).await,
         None => {
             backend.failures.more();
@@ -32,13 +34,13 @@ pub async fn serve(listening: &Listening, client: Rc<Wire>) {
 }
 
 /// A connection to an instance, the next one if one refuses, and the place that it holds.
-async fn connect(backend: &Arc<Backend>) -> Option<(Place, Rc<Wire>)> {
+async fn connect(backend: &Arc<Backend>, class: Class) -> Option<(Place, Rc<Wire>)> {
     let (ticket, policy) = backend.arrive();
     let mut avoid = Avoid::default();
     let ends = Instant::now() + policy.wait;
     loop {
         let patience = ends.saturating_duration_since(Instant::now());
-        let seeking = Seeking { ticket, avoid: &avoid, class: Class::Normal, bytes: 0 };
+        let seeking = Seeking { ticket, avoid: &avoid, class, bytes: 0 };
         let place = backend.seek(seeking, patience).await.ok()?;
         place.target.requests.more();
         match dial(place.target.address).await {
