@@ -18,6 +18,10 @@ pub enum Class {
     Low,
 }
 
+impl Class {
+    const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
+}
+
 /// Why a request is not taken in, or not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -99,6 +103,12 @@ impl Queue {
         let mut of_class = self.of(class);
         let found = if self.is_overloaded(class, now) { of_class.next_back() } else { of_class.next() };
         found.map(|(place, waiting)| (*place, waiting))
+    }
+
+    /// Of the oldest of each class the one whose time is over first.
+    pub fn oldest(&self) -> Option<((Class, Ticket), &Waiting)> {
+        let oldest = Class::ALL.iter().filter_map(|class| self.of(*class).next());
+        oldest.min_by_key(|(_, waiting)| waiting.deadline).map(|(place, waiting)| (*place, waiting))
     }
 
     /// Whether the oldest of a class has used up half of its time: serving in order would then give all places to

@@ -224,8 +224,15 @@ impl Service {
         if let Some(granted) = self.next_held(now) {
             return Some(granted);
         }
-        let (place, waiting) = self.queue.next(now)?;
         let needed = self.known.p50.unwrap_or_default() / 2;
+        if let Some((place, oldest)) = self.queue.oldest()
+            && oldest.deadline < now + needed
+        {
+            let wait = now.saturating_sub(oldest.since);
+            self.queue.leave(place);
+            return Some(Next::Shed(place.1, Refusal::Late { wait }));
+        }
+        let (place, waiting) = self.queue.next(now)?;
         if waiting.deadline < now + needed {
             let wait = now.saturating_sub(waiting.since);
             self.queue.leave(place);

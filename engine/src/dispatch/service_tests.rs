@@ -412,6 +412,22 @@ fn a_request_that_can_not_be_in_time_any_more_takes_no_place() {
 }
 
 #[test]
+fn an_old_request_is_told_while_the_newest_are_served() {
+    let mut service = service(Some(1));
+    let target = service.add(NOW);
+    learn(&mut service, &[(target, 100)]);
+    seek(&mut service, NOW);
+    let (old, new) = (service.ticket(), service.ticket());
+    service.seek(&Ask { deadline: NOW + Time::from_millis(600), ..ask(old, &[]) }, NOW);
+    service.seek(&ask(new, &[]), NOW + Time::from_millis(500));
+    drop_place(&mut service, target);
+
+    let done: Vec<_> = std::iter::from_fn(|| service.next(NOW + Time::from_millis(570))).collect();
+
+    assert!(matches!(done[..], [Next::Shed(shed, _), Next::Granted(granted, _)] if (shed, granted) == (old, new)));
+}
+
+#[test]
 fn a_higher_class_goes_first() {
     let mut service = service(Some(1));
     let target = service.add(NOW);
