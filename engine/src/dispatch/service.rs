@@ -246,20 +246,20 @@ impl Service {
     }
 
     /// A connection to the target was made.
-    pub fn connected(&mut self, key: TargetKey) -> bool {
-        let news = self.target_mut(key).is_some_and(Target::connected);
-        if news {
+    pub fn connected(&mut self, key: TargetKey) {
+        if self.target_mut(key).is_some_and(Target::connected) {
             self.notices.push(Notice::Returned(key));
         }
-        news
     }
 
-    /// The target has begun to answer a request: it does not stall.
-    pub fn begun(&mut self, key: TargetKey, now: Time) {
+    /// The target has begun to answer a request: it does not stall. True when it was thought to.
+    pub fn begun(&mut self, key: TargetKey, now: Time) -> bool {
         self.heard_at = now;
-        if self.target_mut(key).is_some_and(|target| target.heard(now)) {
+        let returns = self.target_mut(key).is_some_and(|target| target.heard(now));
+        if returns {
             self.notices.push(Notice::Returned(key));
         }
+        returns
     }
 
     /// Gives back the place of a request that is over. `has_begun`: [`Service::begun`] was called for it.

@@ -184,7 +184,7 @@ impl Backend {
         }
         drop(core);
         self.gateway.told_retired();
-        self.pump();
+        self.change(self.gateway.now(), |_| {});
     }
 
     /// Sends nothing more to an instance whose process is gone.
@@ -196,7 +196,7 @@ impl Backend {
             core.drop_target(key);
         }
         self.gateway.told_retired();
-        self.pump();
+        self.change(self.gateway.now(), |_| {});
     }
 
     /// A ticket for a request that has just arrived, and what it is held to.
@@ -246,24 +246,29 @@ impl Backend {
     /// Why there is none.
     pub async fn seek(self: &Arc<Self>, seeking: Seeking<'_>, patience: Duration) -> Result<Place, NoPlace> {
         let Seeking { ticket, avoid, class, bytes } = seeking;
-        let (receiver, is_news) = {
+        let (receiver, is_news, wake) = {
             let now = self.gateway.now();
             let deadline = now.saturating_add(patience);
             let ask =
                 Ask { ticket, avoid: &avoid.keys, own: avoid.own, is_again: avoid.is_again, class, deadline, bytes };
             let mut core = self.core();
             match core.service.seek(&ask, now) {
-                Sought::Placed(key) => return Ok(self.place(&core, key)),
+                Sought::Placed(key) => return Ok(self.place(&core, key, now)),
                 Sought::Refused(Refusal::QueueFull) => return Err(NoPlace::QueueFull),
                 Sought::Refused(Refusal::Late { wait }) => return Err(NoPlace::Late(wait)),
-                Sought::Waiting => core.wait(ticket),
+                Sought::Waiting => {
+                    let (receiver, is_news) = core.wait(ticket);
+                    (receiver, is_news, core.plan_wake(now))
+                }
             }
         };
         let _leaves = LeavesQueue { backend: self, class, ticket };
         if is_news {
             self.tell(Kind::NoTarget, None, "a request waits and the service has no target");
         }
-        self.plan_wake();
+        if let Some(at) = wake {
+            self.wake_at(at);
+        }
         match tokio::time::timeout(patience, receiver).await {
             Ok(Ok(Ok(place))) => Ok(place),
             Ok(Ok(Err(Refusal::Late { wait }))) => Err(NoPlace::Shed(wait)),
@@ -293,21 +298,21 @@ impl Backend {
 
     /// A connection to a target was made.
     pub(super) fn connected(self: &Arc<Self>, key: TargetKey) {
-        if self.core().service.connected(key) {
-            self.pump();
-        }
+        self.change(self.gateway.now(), |core| core.service.connected(key));
     }
 
     /// A target has begun to answer a request.
-    pub(super) fn begun(&self, key: TargetKey) {
+    pub(super) fn begun(self: &Arc<Self>, key: TargetKey) {
         let now = self.gateway.now();
-        self.core().service.begun(key, now);
+        let returns = self.core().service.begun(key, now);
+        if returns {
+            self.change(now, |_| {});
+        }
     }
 
     /// A place is free again, and this became of its request; `has_begun`: its answer had.
     pub(super) fn finished(self: &Arc<Self>, key: TargetKey, has_begun: bool, outcome: &Outcome, now: Time) {
-        self.core().service.finished(key, has_begun, outcome, now);
-        self.pump();
+        self.change(now, |core| core.service.finished(key, has_begun, outcome, now));
     }
 
     /// An idle place at a target other than these, for a second try beside a first one, if the service's budget has
@@ -322,7 +327,7 @@ impl Backend {
         if key.is_none() {
             core.hedges.give_back(now);
         }
-        key.map(|key| self.place(&core, key))
+        key.map(|key| self.place(&core, key, now))
     }
 
     /// How long a first try has before a second one beside it, as measured; `None`: too little is known.
@@ -361,81 +366,66 @@ impl Backend {
         lock(&self.core)
     }
 
-    fn place(self: &Arc<Self>, core: &Core, key: TargetKey) -> Place {
-        Place::new(Arc::clone(self), key, Arc::clone(&core.targets[&key]), self.gateway.now())
+    fn place(self: &Arc<Self>, core: &Core, key: TargetKey, now: Time) -> Place {
+        Place::new(Arc::clone(self), key, Arc::clone(&core.targets[&key]), now)
     }
 
-    /// Hands free places to those who wait, oldest first.
-    fn pump(self: &Arc<Self>) {
-        while let Some((word, waiter)) = self.next() {
+    /// Changes something, and does all that follows from it: hands free places to those who wait, tells the node what
+    /// was noticed, and sees to it that time alone changes what it can.
+    fn change(self: &Arc<Self>, now: Time, change: impl FnOnce(&mut Core)) {
+        let mut core = self.core();
+        change(&mut core);
+        while let Some(next) = core.service.next(now) {
+            let (ticket, word) = match next {
+                Next::Granted(ticket, key) => (ticket, Ok(self.place(&core, key, now))),
+                Next::Shed(ticket, refusal) => (ticket, Err(refusal)),
+            };
+            let waiter = core.waiters.remove(&ticket);
             // Outside the lock, since a waiter that is just going makes this give the place back.
+            drop(core);
             if let Some(waiter) = waiter {
                 drop(waiter.send(word));
             }
+            core = self.core();
         }
-        self.tell_notices();
-        self.plan_wake();
-    }
-
-    fn next(self: &Arc<Self>) -> Option<(Result<Place, Refusal>, Option<Waiter>)> {
-        let mut core = self.core();
-        let (ticket, word) = match core.service.next(self.gateway.now())? {
-            Next::Granted(ticket, key) => (ticket, Ok(self.place(&core, key))),
-            Next::Shed(ticket, refusal) => (ticket, Err(refusal)),
-        };
-        let waiter = core.waiters.remove(&ticket);
-        Some((word, waiter))
-    }
-
-    /// Tells the node what dispatch has noticed of targets.
-    fn tell_notices(&self) {
-        let noticed: Vec<_> = {
-            let mut core = self.core();
-            let notices = core.service.notices();
-            notices.into_iter().filter_map(|notice| Some((notice, core.targets.get(&notice.key())?.clone()))).collect()
-        };
+        let noticed = core.noticed();
+        let wake = core.plan_wake(now);
+        drop(core);
         for (notice, target) in noticed {
-            let (kind, reason) = match notice {
-                Notice::Unreachable(_) => (Kind::TargetSuspect, target.why()),
-                Notice::Stalled(_) => (Kind::TargetSuspect, "it answers nothing while others do".into()),
-                Notice::Ejected(_, dispatch::Cause::Consecutive) => {
-                    self.counted.ejected("consecutive");
-                    (Kind::TargetEjected, "it failed five requests in a row".into())
-                }
-                Notice::Ejected(_, dispatch::Cause::Share) => {
-                    self.counted.ejected("share");
-                    (Kind::TargetEjected, "it fails far more requests than the others".into())
-                }
-                Notice::Returned(_) => (Kind::TargetReturned, "it answers again".into()),
-            };
-            self.tell(kind, Some(&target), &reason);
+            self.tell_of(notice, &target);
+        }
+        if let Some(at) = wake {
+            self.wake_at(at);
         }
     }
 
-    /// Sees to it that the queue is looked at again when a target that is set aside may be tried.
-    fn plan_wake(self: &Arc<Self>) {
-        let at = {
-            let mut core = self.core();
-            let now = self.gateway.now();
-            let Some(wait) = core.service.wake_at(now).map(|at| at - now) else { return };
-            let at = Instant::now() + wait;
-            if core.wake.is_some_and(|planned| planned <= at) {
-                return;
+    fn tell_of(&self, notice: Notice, target: &Target) {
+        let (kind, reason) = match notice {
+            Notice::Unreachable(_) => (Kind::TargetSuspect, target.why()),
+            Notice::Stalled(_) => (Kind::TargetSuspect, "it answers nothing while others do".into()),
+            Notice::Ejected(_, dispatch::Cause::Consecutive) => {
+                self.counted.ejected("consecutive");
+                (Kind::TargetEjected, "it failed five requests in a row".into())
             }
-            core.wake = Some(at);
-            at
+            Notice::Ejected(_, dispatch::Cause::Share) => {
+                self.counted.ejected("share");
+                (Kind::TargetEjected, "it fails far more requests than the others".into())
+            }
+            Notice::Returned(_) => (Kind::TargetReturned, "it answers again".into()),
         };
+        self.tell(kind, Some(target), &reason);
+    }
+
+    /// Looks at the queue again at a moment that [`Core::plan_wake`] gave.
+    fn wake_at(self: &Arc<Self>, at: Instant) {
         let backend = Arc::clone(self);
         tokio::task::spawn_local(async move {
             tokio::time::sleep_until(at).await;
-            {
-                let mut core = backend.core();
-                if core.wake != Some(at) {
-                    return;
+            backend.change(backend.gateway.now(), |core| {
+                if core.wake == Some(at) {
+                    core.wake = None;
                 }
-                core.wake = None;
-            }
-            backend.pump();
+            });
         });
     }
 }
@@ -447,6 +437,22 @@ impl Core {
         self.waiters.insert(ticket, sender);
         let is_news = self.service.serving() == 0 && !std::mem::replace(&mut self.told_no_target, true);
         (receiver, is_news)
+    }
+
+    /// What dispatch has noticed of targets.
+    fn noticed(&mut self) -> Vec<(Notice, Arc<Target>)> {
+        let notices = self.service.notices();
+        notices.into_iter().filter_map(|notice| Some((notice, self.targets.get(&notice.key())?.clone()))).collect()
+    }
+
+    /// When the queue is to be looked at again because time alone changes something, if that is not planned yet.
+    fn plan_wake(&mut self, now: Time) -> Option<Instant> {
+        let at = Instant::now() + (self.service.wake_at(now)?.saturating_sub(now));
+        if self.wake.is_some_and(|planned| planned <= at) {
+            return None;
+        }
+        self.wake = Some(at);
+        Some(at)
     }
 
     fn drop_target(&mut self, key: TargetKey) {
