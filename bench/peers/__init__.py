@@ -44,6 +44,7 @@ class Setting:
     service: str = ""  # service times and speeds, for peers that bring their own instances
     speeds: Sequence[float] = ()
     options: dict[str, Any] = field(default_factory=dict)  # of unisono's Backend
+    under: Sequence[str] = ()  # a command that runs the peer, such as valgrind
 
 
 class Running:
@@ -122,7 +123,7 @@ class Gateway(Running):
         self.link = GatewayLink(self.folder / "g.sock")
         self.process = subprocess.Popen(
             [
-                sys.executable, "-m", "unisono.gateway", "--workers", str(setting.workers),
+                *setting.under, sys.executable, "-m", "unisono.gateway", "--workers", str(setting.workers),
                 str(self.folder / "g.sock"), str(self.folder / "table.json"),
             ],
             stdin=subprocess.PIPE,
@@ -200,7 +201,7 @@ def _from_file(
         path.write_text(text)
         try:
             given = {"FILE": str(path), "N": str(setting.workers)}
-            running.start(*[given.get(part, part) for part in command])
+            running.start(*setting.under, *[given.get(part, part) for part in command])
         except BaseException:
             running.__exit__()
             raise
@@ -246,6 +247,9 @@ _ENVOY_COMMAND = (
 
 NGINX = _from_file("nginx", "nginx.conf", _plain, "nginx", "-c", "FILE")
 NGINX_TUNED = _from_file("nginx tuned", "nginx_tuned.conf", _nginx, "nginx", "-c", "FILE")
+NGINX_ALONE = _from_file(
+    "nginx tuned", "nginx_tuned.conf", _nginx, "nginx", "-c", "FILE", "-g", "master_process off;"
+)  # one process, for tools that look into it
 HAPROXY = _from_file("haproxy", "haproxy.cfg", _haproxy, "haproxy", "-db", "-f", "FILE")
 HAPROXY_TUNED = _from_file(
     "haproxy tuned", "haproxy_tuned.cfg", _haproxy_tuned, "haproxy", "-db", "-f", "FILE"
