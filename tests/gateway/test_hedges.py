@@ -133,3 +133,18 @@ async def test_a_first_try_that_breaks_is_not_the_end(stage: Stage) -> None:
     await stage.push(hedge=ALWAYS)
 
     assert [(await stage.ask(GET)).status for _ in range(4)] == [200] * 4
+
+
+async def test_a_second_try_is_made_once_there_is_a_place_for_it(stage: Stage) -> None:
+    """What was busy when the second try was due may be idle a moment later."""
+    first, second = Frozen(), Frozen()
+    backends = await stage.serve(first, second)
+    await stage.push(hedge=ALWAYS, concurrency=1)
+    asking = [asyncio.create_task(stage.ask(GET)) for _ in range(2)]
+    await stage.until("in_flight", 2)
+    await asyncio.sleep(0.2)
+
+    second.release.set()
+    statuses = [(await task).status for task in asking]
+
+    assert (statuses, [len(backend.heads) for backend in backends]) == ([200, 200], [1, 2])

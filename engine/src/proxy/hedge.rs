@@ -14,8 +14,11 @@ use super::outbound::Outbound;
 use super::problem::Reason;
 use super::target::Place;
 
-/// Makes a try, and beside it a second one when the first has given no answer `after` so long and `second` has a
-/// place for it. The first good answer wins; the other try is given up, and its connection closed.
+/// How often at most a place is looked for while there is none.
+const LOOK_EACH_MIN: Duration = Duration::from_millis(5);
+
+/// Makes a try, and beside it a second one when the first has given no answer `after` so long, as soon as `second`
+/// has a place for it. The first good answer wins; the other try is given up, and its connection closed.
 ///
 /// # Errors
 /// How the last of them ended.
@@ -25,13 +28,19 @@ pub async fn race(
     first: Place,
     ends: Option<(Instant, Reason)>,
     after: Duration,
-    second: impl FnOnce() -> Option<Place>,
+    mut second: impl FnMut() -> Option<Place>,
 ) -> Result<Answered, Lost> {
     let mut first = pin!(attempt(Some(client), outbound, first, ends));
-    if let Ok(ended) = tokio::time::timeout(after, first.as_mut()).await {
-        return ended;
-    }
-    let Some(place) = second() else { return first.await };
+    let mut pause = after;
+    let place = loop {
+        if let Ok(ended) = tokio::time::timeout(pause, first.as_mut()).await {
+            return ended;
+        }
+        if let Some(place) = second() {
+            break place;
+        }
+        pause = (after / 4).max(LOOK_EACH_MIN);
+    };
     let mut second = pin!(attempt(Some(client), outbound, place, ends));
     tokio::select! {
         biased;
