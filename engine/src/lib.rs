@@ -9,6 +9,7 @@ pub mod load;
 pub mod observe;
 pub mod process;
 pub mod proxy;
+pub mod simulate;
 
 #[cfg(feature = "python")]
 mod python {
@@ -35,6 +36,12 @@ mod python {
     ) -> PyResult<()> {
         let plan = crate::process::Plan { control_socket, table_path, workers, take_over };
         py.detach(|| crate::process::run(&plan)).map_err(PyOSError::new_err)
+    }
+
+    /// Plays a scenario in virtual time; see the stub.
+    #[pyfunction]
+    fn simulate(py: Python<'_>, scenario: &str) -> PyResult<String> {
+        py.detach(|| crate::simulate::run(scenario)).map_err(PyValueError::new_err)
     }
 
     /// Puts load on a service in a thread of its own; see the stub.
@@ -155,6 +162,7 @@ mod python {
     fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add_function(wrap_pyfunction!(run_gateway, module)?)?;
+        module.add_function(wrap_pyfunction!(simulate, module)?)?;
         module.add_class::<Load>()?;
         Ok(())
     }

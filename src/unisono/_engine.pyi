@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self, final
 
-__all__ = ["Load", "__version__", "run_gateway"]
+__all__ = ["Load", "__version__", "run_gateway", "simulate"]
 
 __version__: str
 
@@ -28,6 +28,24 @@ def run_gateway(
     Raises:
         OSError: The control socket cannot be made, or another gateway runs there, ``workers`` is out of
             range, or the one that runs did not hand over.
+    """
+
+def simulate(scenario: str) -> str:
+    """
+    Plays a scenario in virtual time, with the interpreter lock released.
+
+    :mod:`unisono.gateway.simulation` is its typed face, and says what the fields mean. It can't be
+    interrupted; ten million requests are its bound.
+
+    Args:
+        scenario: A JSON object.
+
+    Returns:
+        The report, a JSON object.
+
+    Raises:
+        ValueError: The scenario is malformed or out of range, or never ends; the message says what would
+            be right.
     """
 
 @final
