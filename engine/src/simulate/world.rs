@@ -248,7 +248,8 @@ impl<'a> World<'a> {
         let request = &mut self.requests[index];
         let own = &mut self.dispatchers[request.dispatcher];
         let (ticket, deadline) = (request.ticket, request.deadline);
-        let ask = Ask { ticket, avoid: &request.avoid, is_again, class: Class::Normal, deadline, bytes: 0 };
+        let avoid = &request.avoid;
+        let ask = Ask { ticket, avoid, own: None, is_again, class: Class::Normal, deadline, bytes: 0 };
         match own.service.seek(&ask, self.now) {
             Sought::Placed(key) => self.place(index, key),
             Sought::Waiting => {
