@@ -1,7 +1,8 @@
 //! Time passes from event to event: requests come, are tried, end, are tried again or hedged, and go away.
 //!
-//! Around dispatch it does what the gateway does (`proxy/`): budgets, backoff, hedges, deadlines. Two things are
-//! simpler than life: sending takes no time, and a try that is given up ends at the instance at once.
+//! Around dispatch it does what the gateway does (`proxy/`): budgets, backoff, hedges, deadlines. Three things
+//! are simpler than life: sending takes no time, a try that is given up ends at the instance at once, and an idle
+//! place for a hedge is asked for once, where the gateway looks again.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
