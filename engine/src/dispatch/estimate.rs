@@ -45,6 +45,34 @@ impl Speed {
     }
 }
 
+/// How long half of a peak is remembered, times ln 2.
+const PEAK_DECAY_SECONDS: f64 = 10.0;
+/// What a target is thought to take of which nothing is known: enough to be left alone while it has requests.
+const UNKNOWN_SECONDS: f64 = 1.0;
+
+/// A target's latency as Finagle's peak EWMA has it: a longer one counts at once, a shorter one by and by.
+#[derive(Debug, Default)]
+pub struct Peak {
+    seconds: Option<f64>,
+    at: Time,
+}
+
+impl Peak {
+    /// A request took so long.
+    pub fn add(&mut self, took: Time, now: Time) {
+        let (took, before) = (took.as_secs_f64(), self.seconds.unwrap_or(0.0));
+        let kept = (-now.saturating_sub(self.at).as_secs_f64() / PEAK_DECAY_SECONDS).exp();
+        self.seconds = Some(if took > before { took } else { before * kept + took * (1.0 - kept) });
+        self.at = now;
+    }
+
+    /// What it comes to now: without new requests it decays.
+    pub fn seconds(&self, now: Time) -> f64 {
+        let kept = (-now.saturating_sub(self.at).as_secs_f64() / PEAK_DECAY_SECONDS).exp();
+        self.seconds.map_or(UNKNOWN_SECONDS, |seconds| seconds * kept)
+    }
+}
+
 /// The times of a service's requests.
 #[derive(Debug)]
 pub struct Times {

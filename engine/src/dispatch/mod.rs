@@ -8,7 +8,9 @@
 mod budget;
 mod choose;
 mod estimate;
+mod hashing;
 mod health;
+mod limit;
 mod outcome;
 mod own;
 mod policy;
@@ -22,11 +24,13 @@ mod properties;
 use std::time::Duration;
 
 pub use budget::{Budget, backoff};
+pub use hashing::hash;
 pub use health::Cause;
 pub use outcome::{Failure, Outcome};
-pub use policy::Policy;
+pub use policy::{Balance, Concurrency, Policy};
 pub use queue::{Class, Refusal};
 pub use service::{Ask, Next, Notice, Service, Sought, TargetKey, Ticket};
+pub use target::TargetInfo;
 
 /// A moment: the time since some fixed start.
 pub type Time = Duration;

@@ -9,6 +9,8 @@ pub enum Outcome {
     Ok {
         /// From the place to the end of the answer.
         took: Time,
+        /// Requests in flight there when it was sent, itself included.
+        among: u32,
     },
     /// It failed there.
     Failed(Failure),

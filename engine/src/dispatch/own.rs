@@ -95,16 +95,17 @@ impl Service {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Class, Outcome, Policy, Sought};
+    use super::super::{Class, Concurrency, Outcome, Policy, Sought, TargetInfo};
     use super::*;
 
     const NOW: Time = Time::from_secs(100);
+    const INFO: TargetInfo = TargetInfo { name: 0, weight: 100 };
 
     /// Two targets of one place each; both are taken.
     fn full() -> (Service, TargetKey, TargetKey) {
-        let policy = Policy { concurrency: Some(1), slow_start: Time::ZERO, ..Policy::default() };
+        let policy = Policy { concurrency: Concurrency::Limit(1), slow_start: Time::ZERO, ..Policy::default() };
         let mut service = Service::new(policy, 7);
-        let keys = (service.add(NOW), service.add(NOW));
+        let keys = (service.add(INFO, NOW), service.add(INFO, NOW));
         service.take(keys.0, NOW);
         service.take(keys.1, NOW);
         (service, keys.0, keys.1)
@@ -112,7 +113,8 @@ mod tests {
 
     fn seek(service: &mut Service, own: Option<TargetKey>) -> (Ticket, Sought) {
         let (ticket, deadline) = (service.ticket(), NOW + Time::from_secs(60));
-        let ask = Ask { ticket, avoid: &[], own, is_again: false, class: Class::Normal, deadline, bytes: 1 };
+        let ask =
+            Ask { hash: None, ticket, avoid: &[], own, is_again: false, class: Class::Normal, deadline, bytes: 1 };
         (ticket, service.seek(&ask, NOW))
     }
 

@@ -6,7 +6,11 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{Ask, Class, Failure, Next, Outcome, Policy, Refusal, Service, Sought, TargetKey, Ticket, Time};
+use super::{
+    Ask, Class, Failure, Next, Outcome, Policy, Refusal, Service, Sought, TargetInfo, TargetKey, Ticket, Time,
+};
+
+const INFO: TargetInfo = TargetInfo { name: 0, weight: 100 };
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -52,7 +56,7 @@ struct World {
 
 /// Without what keeps a free place from a request for a time: that is tested by itself.
 fn policy(concurrency: Option<u32>) -> Policy {
-    Policy { concurrency, queue_max: Some(8), slow_start: Time::ZERO, ..Policy::default() }
+    Policy { concurrency: concurrency.into(), queue_max: Some(8), slow_start: Time::ZERO, ..Policy::default() }
 }
 
 impl World {
@@ -71,7 +75,16 @@ impl World {
 
     fn seek(&mut self, ticket: Ticket, avoid: &[TargetKey], own: Option<TargetKey>) {
         let deadline = self.now + Duration::from_secs(3600);
-        let ask = Ask { ticket, avoid, own, is_again: !avoid.is_empty(), class: Class::Normal, deadline, bytes: 1 };
+        let ask = Ask {
+            ticket,
+            avoid,
+            own,
+            hash: None,
+            is_again: !avoid.is_empty(),
+            class: Class::Normal,
+            deadline,
+            bytes: 1,
+        };
         match self.service.seek(&ask, self.now) {
             Sought::Placed(key) => self.place(ticket, key),
             Sought::Waiting => {
@@ -102,7 +115,7 @@ impl World {
 
     fn apply(&mut self, step: &Step) {
         match *step {
-            Step::Add if self.serving.len() < 5 => self.serving.push(self.service.add(self.now)),
+            Step::Add if self.serving.len() < 5 => self.serving.push(self.service.add(INFO, self.now)),
             Step::Remove(at) if !self.serving.is_empty() => {
                 let key = self.serving.swap_remove(at % self.serving.len());
                 self.service.remove(key);
@@ -121,7 +134,7 @@ impl World {
                 self.service.connected(key);
                 self.refused.remove(&key);
                 let took = Duration::from_millis(5);
-                self.service.finished(key, false, &Outcome::Ok { took }, self.now);
+                self.service.finished(key, false, &Outcome::Ok { took, among: 1 }, self.now);
             }
             Step::FailAndComeBack(at) if !self.placed.is_empty() => {
                 let (ticket, key) = self.placed.swap_remove(at % self.placed.len());
@@ -198,7 +211,7 @@ proptest! {
             world.apply(step);
         }
         world.apply(&Step::Limit(Some(1)));
-        world.serving.push(world.service.add(world.now));
+        world.serving.push(world.service.add(INFO, world.now));
         world.grant_all();
 
         let mut rounds = 0;

@@ -37,6 +37,7 @@ pub enum Refusal {
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub avoid: Vec<TargetKey>,
+    pub hash: Option<u64>,
     pub since: Time,
     pub deadline: Time,
     bytes: u64,
@@ -76,7 +77,8 @@ impl Queue {
 
     /// Puts a request in its place; with `own`, apart from the others until that moment.
     pub fn join(&mut self, ask: &Ask<'_>, own: Option<(TargetKey, Time)>, now: Time) {
-        let waiting = Waiting { avoid: ask.avoid.to_vec(), since: now, deadline: ask.deadline, bytes: ask.bytes };
+        let waiting =
+            Waiting { avoid: ask.avoid.to_vec(), hash: ask.hash, since: now, deadline: ask.deadline, bytes: ask.bytes };
         self.bytes += ask.bytes;
         match own {
             Some((own, until)) => self.held.join(ask, own, until, waiting),

@@ -17,12 +17,16 @@
 use slab::Slab;
 
 use super::Time;
+use super::choose::{Choosing, Wish};
 use super::estimate::Times;
 use super::health::Cause;
 use super::outcome::{Failure, Outcome};
-use super::policy::Policy;
+use super::policy::{Concurrency, Policy};
 use super::queue::{Class, Queue, Refusal};
-use super::target::Target;
+use super::target::{Target, TargetInfo};
+
+/// How often it is looked at again whether a request that is held had better go to a slow target.
+const HOLD_LOOK_MIN: Time = Time::from_millis(5);
 
 /// Names a target for as long as it, or a request on it, lives; never names another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,6 +53,8 @@ pub struct Ask<'a> {
     pub avoid: &'a [TargetKey],
     /// The target that it belongs to, see [`super::own`].
     pub own: Option<TargetKey>,
+    /// What requests that belong together have in common, where the service's balance goes by it.
+    pub hash: Option<u64>,
     /// It was admitted before, and is not refused.
     pub is_again: bool,
     /// How early it is served.
@@ -118,6 +124,7 @@ pub struct Service {
     /// When a target last answered.
     pub(super) heard_at: Time,
     notices: Vec<Notice>,
+    pub(super) choosing: Choosing,
 }
 
 /// What the service's times come to, in seconds; `None`: too little is known.
@@ -145,6 +152,7 @@ impl Service {
             chance: seed | 1,
             heard_at: Time::ZERO,
             notices: Vec::new(),
+            choosing: Choosing::default(),
         }
     }
 
@@ -154,17 +162,19 @@ impl Service {
     }
 
     /// Adds a target; the caller then calls [`Service::next`] until it gives nothing.
-    pub fn add(&mut self, now: Time) -> TargetKey {
+    pub fn add(&mut self, info: TargetInfo, now: Time) -> TargetKey {
+        self.choosing.forget();
         self.next_serial += 1;
         let serial = self.next_serial;
         // Where none has proved itself there is nobody to leave the requests to.
         let has_peers = self.targets.iter().any(|(_, target)| target.serving && target.has_proved_itself());
-        let index = self.targets.insert(Target::new(serial, has_peers.then_some(now), now));
+        let index = self.targets.insert(Target::new(serial, info, has_peers.then_some(now), now));
         TargetKey { index, serial }
     }
 
     /// Sends nothing more to a target. What is in flight there stays counted until given back.
     pub fn remove(&mut self, key: TargetKey) {
+        self.choosing.forget();
         if let Some(target) = self.target_mut(key) {
             target.serving = false;
             if target.in_flight == 0 {
@@ -185,7 +195,7 @@ impl Service {
         if !self.queue.goes_before(ask) && !self.owes_place(now) {
             let key = match own {
                 Some((own, _)) => self.has_free_place(own, now).then_some(own),
-                None => self.choose(ask.avoid, now),
+                None => self.choose(&Wish { avoid: ask.avoid, hash: ask.hash, waited: Time::ZERO }, now),
             };
             if let Some(key) = key {
                 self.take(key, now);
@@ -207,7 +217,7 @@ impl Service {
         if !self.queue.is_empty() || places.is_some_and(|places| 4 * taken > 3 * places) {
             return None;
         }
-        let key = self.choose(avoid, now).filter(|key| !avoid.contains(key))?;
+        let key = self.choose(&Wish { avoid, ..Wish::default() }, now).filter(|key| !avoid.contains(key))?;
         self.take(key, now);
         Some(key)
     }
@@ -238,8 +248,8 @@ impl Service {
             self.queue.leave(place);
             return Some(Next::Shed(place.1, Refusal::Late { wait }));
         }
-        let avoid = waiting.avoid.clone();
-        let key = self.choose(&avoid, now)?;
+        let (avoid, hash, waited) = (waiting.avoid.clone(), waiting.hash, now.saturating_sub(waiting.since));
+        let key = self.choose(&Wish { avoid: &avoid, hash, waited }, now)?;
         self.queue.leave(place);
         self.take(key, now);
         Some(Next::Granted(place.1, key))
@@ -262,6 +272,13 @@ impl Service {
         returns
     }
 
+    /// A target has said in an answer how many requests it has in flight, from whomever.
+    pub fn reported(&mut self, key: TargetKey, in_flight: u32) {
+        if let Some(target) = self.target_mut(key) {
+            target.reported = Some((in_flight, target.in_flight));
+        }
+    }
+
     /// Gives back the place of a request that is over. `has_begun`: [`Service::begun`] was called for it.
     pub fn finished(&mut self, key: TargetKey, has_begun: bool, outcome: &Outcome, now: Time) {
         let alone_max = self.serving() / 2;
@@ -276,8 +293,10 @@ impl Service {
         }
         let mut notice = None;
         match *outcome {
-            Outcome::Ok { took } => {
+            Outcome::Ok { took, among } => {
                 target.speed.add(took);
+                target.peak.add(took, now);
+                target.auto.answered(took, among);
                 target.ok_count += 1;
                 if target.health.ok(now) {
                     target.begin_anew(now);
@@ -287,7 +306,10 @@ impl Service {
             Outcome::Failed(Failure::Connect) => {
                 notice = target.unreachable(now).then_some(Notice::Unreachable(key));
             }
-            Outcome::Failed(_) => {
+            Outcome::Failed(failure) => {
+                if failure == Failure::Timeout {
+                    target.auto.overloaded();
+                }
                 if let Some(cause) = target.health.failed(peers, now)
                     && eject
                 {
@@ -297,6 +319,7 @@ impl Service {
             }
             Outcome::Busy { retry_after } if left_alone < alone_max => {
                 target.paused_until = target.paused_until.max(now + retry_after);
+                target.auto.overloaded();
             }
             Outcome::Busy { .. } => {}
             Outcome::Abandoned { after } => target.speed.at_least(after),
@@ -305,7 +328,7 @@ impl Service {
             self.targets.remove(key.index);
         }
         self.notices.extend(notice);
-        if let Outcome::Ok { took } = *outcome {
+        if let Outcome::Ok { took, .. } = *outcome {
             self.learn(took);
         }
     }
@@ -332,14 +355,15 @@ impl Service {
         let opening = self
             .targets
             .iter()
-            .filter(|(_, target)| target.serving && target.has_place(self.policy.concurrency))
+            .filter(|(_, target)| target.serving && target.has_place(self.full_limit(target)))
             .map(|(_, target)| self.opens_at(target, fresh))
             .filter(|at| *at > now)
             .min();
         let rising =
-            self.targets.iter().any(|(_, target)| target.serving && self.limit(target, now) < self.policy.concurrency);
+            self.targets.iter().any(|(_, target)| target.serving && self.limit(target, now) < self.full_limit(target));
         let held = self.queue.held.ends_at().map(|at| at.max(now));
-        opening.into_iter().chain(rising.then(|| now + super::target::RISE_EACH)).chain(held).min()
+        let holding = self.policy.hold.then(|| now + self.known.p50.unwrap_or_default().max(HOLD_LOOK_MIN));
+        opening.into_iter().chain(rising.then(|| now + super::target::RISE_EACH)).chain(held).chain(holding).min()
     }
 
     /// What happened to targets since this was asked last.
@@ -405,12 +429,13 @@ impl Service {
     /// Places in all (`None`: not limited) and those taken.
     fn places(&self) -> (Option<u64>, u64) {
         let serving = self.targets.iter().filter(|(_, target)| target.serving);
-        let (mut count, mut taken) = (0u64, 0u64);
+        let (mut places, mut taken) = (Some(0u64), 0u64);
         for (_, target) in serving {
-            count += 1;
+            places = places.zip(self.full_limit(target)).map(|(places, limit)| places + u64::from(limit));
             taken += u64::from(target.in_flight);
         }
-        (self.policy.concurrency.map(|limit| count * u64::from(limit)), taken)
+        // Of no targets nothing is known, not even that there will be a limit.
+        (places.filter(|_| self.policy.concurrency != Concurrency::Unlimited), taken)
     }
 
     fn peers_share(&mut self, key: TargetKey, now: Time) -> Option<f64> {

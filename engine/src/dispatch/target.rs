@@ -2,8 +2,9 @@
 //! from it.
 
 use super::Time;
-use super::estimate::Speed;
+use super::estimate::{Peak, Speed};
 use super::health::Health;
+use super::limit::AutoLimit;
 
 const ASIDE_FIRST: Time = Time::from_millis(100);
 const ASIDE_MAX: Time = Time::from_secs(2);
@@ -14,13 +15,33 @@ pub(super) const RISE_EACH: Time = Time::from_millis(100);
 /// Successes after which a new target is as good as the others.
 const WARM_AFTER: u64 = 20;
 
+/// What is told of a target when it is added.
+#[derive(Clone, Copy, Debug)]
+pub struct TargetInfo {
+    /// Made of its name by [`super::hash`]; the same in every gateway.
+    pub name: u64,
+    /// Its share where that counts, 100 as usual.
+    pub weight: u32,
+}
+
 #[derive(Debug)]
 pub(super) struct Target {
     pub serial: u64,
     pub in_flight: u32,
     /// False: gets no request any more, and is forgotten once nothing is in flight.
     pub serving: bool,
+    /// Made of its name, for hashing.
+    pub name: u64,
+    /// Its share where that counts, 100 as usual.
+    pub weight: u32,
+    /// What it has gained by its weight and not been paid in requests.
+    pub credit: i64,
     pub speed: Speed,
+    pub peak: Peak,
+    /// Its limit where that is learned.
+    pub auto: AutoLimit,
+    /// The requests that it last said it had, and ours of them.
+    pub reported: Option<(u32, u32)>,
     pub health: Health,
     /// It asked to be left alone until then.
     pub paused_until: Time,
@@ -40,12 +61,18 @@ pub(super) struct Target {
 
 impl Target {
     /// A target whose limit rises from `warm_since` on; `None`: it has all of it at once.
-    pub fn new(serial: u64, warm_since: Option<Time>, now: Time) -> Self {
+    pub fn new(serial: u64, info: TargetInfo, warm_since: Option<Time>, now: Time) -> Self {
         Self {
             serial,
             in_flight: 0,
             serving: true,
+            name: info.name,
+            weight: info.weight,
+            credit: 0,
             speed: Speed::default(),
+            peak: Peak::default(),
+            auto: AutoLimit::default(),
+            reported: None,
             health: Health::default(),
             paused_until: Time::ZERO,
             unanswered: 0,
@@ -57,6 +84,12 @@ impl Target {
             aside_until: Time::ZERO,
             last_hope_at: Time::ZERO,
         }
+    }
+
+    /// Its requests in flight, others' included as far as it reports them.
+    pub fn load(&self) -> u32 {
+        let others = self.reported.map_or(0, |(all, ours)| all.saturating_sub(ours));
+        self.in_flight + others
     }
 
     pub fn take(&mut self, now: Time) {

@@ -112,7 +112,7 @@ impl Counted {
         };
         let mut figures = lock(&self.0);
         *figures.attempts.entry(word).or_default() += 1;
-        if let Outcome::Ok { took } = outcome {
+        if let Outcome::Ok { took, .. } = outcome {
             figures.upstream.add(*took);
         }
     }

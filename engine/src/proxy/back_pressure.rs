@@ -1,5 +1,5 @@
-//! What an answer says about when to come back: `Retry-After` (RFC 9110 section 10.2.3), and the mark of a
-//! gateway's own refusals.
+//! What an answer says about how much there is to do: when to come back (`Retry-After`, RFC 9110 section 10.2.3),
+//! how many requests the instance has, and the mark of a gateway's own refusals.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,6 +7,8 @@ use http::header::{self, HeaderMap};
 
 /// The header on every answer that a gateway gives itself.
 pub const REASON: &str = "unisono-reason";
+/// The header in which an instance may say how many requests it works on, from whomever they came.
+const IN_FLIGHT: &str = "unisono-in-flight";
 /// No target is left alone for longer because it asks for it.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 
@@ -19,6 +21,11 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(SystemTime::now()).unwrap_or_default(),
     };
     Some(wait.min(RETRY_AFTER_MAX))
+}
+
+/// How many requests the one who answers says it works on.
+pub fn in_flight(headers: &HeaderMap) -> Option<u32> {
+    headers.get(IN_FLIGHT)?.to_str().ok()?.trim().parse().ok()
 }
 
 /// Whether a gateway says that it, or the service behind it, has too much to do: sending the request again would

@@ -15,10 +15,10 @@ use super::shared::{Chance, Count, lock};
 use super::sticky;
 use super::target::{Place, Target};
 use crate::control::events::{Event, Kind};
-use crate::control::policy::{Hedge, Retry};
+use crate::control::policy::{HashOn, Hedge, Retry};
 use crate::control::table;
 use crate::dispatch::{
-    self, Ask, Budget, Class, Next, Notice, Outcome, Refusal, Service, Sought, TargetKey, Ticket, Time,
+    self, Ask, Budget, Class, Next, Notice, Outcome, Refusal, Service, Sought, TargetInfo, TargetKey, Ticket, Time,
 };
 use crate::observe::figures::Counted;
 
@@ -39,6 +39,8 @@ pub struct Policy {
     pub sticky: Option<table::Sticky>,
     /// Second tries beside the first.
     pub hedge: Option<Hedge>,
+    /// What requests have in common that are to meet at one target; `None`: the balance does not go by it.
+    hash_on: Option<HashOn>,
 }
 
 impl From<&table::Backend> for Policy {
@@ -51,6 +53,21 @@ impl From<&table::Backend> for Policy {
             mirror: backend.mirror.clone(),
             sticky: backend.sticky.clone(),
             hedge: backend.hedge.clone(),
+            hash_on: backend.hash_on.clone().filter(|_| backend.balance.hashes()),
+        }
+    }
+}
+
+impl Policy {
+    /// What a request has in common with those that are to meet at its target; `None`: nothing.
+    pub fn hash(&self, path: &str, headers: &HeaderMap) -> Option<u64> {
+        let header = |name: &str| headers.get(name).map(|value| dispatch::hash(value.as_bytes()));
+        match self.hash_on.as_ref()? {
+            HashOn::Header(name) => header(name),
+            HashOn::Cookie(name) => sticky::cookie(name, headers).map(dispatch::hash),
+            HashOn::Path => Some(dispatch::hash(path.as_bytes())),
+            // The gateway has put the client's address there, and nothing else.
+            HashOn::Client => header("x-forwarded-for"),
         }
     }
 }
@@ -81,6 +98,8 @@ pub struct Seeking<'a> {
     pub class: Class,
     /// What it takes up in memory.
     pub bytes: u64,
+    /// What requests that belong together have in common; see [`Policy::hash`].
+    pub hash: Option<u64>,
 }
 
 /// One service: places, queue, targets, counts. All workers share it, so that its queue is one queue.
@@ -177,7 +196,8 @@ impl Backend {
                 let figures = Arc::clone(core.revisions.entry(wanted.revision.clone()).or_default());
                 let target = Target::new(wanted, backend.protocol, figures);
                 self.gateway.account(&target);
-                let key = core.service.add(self.gateway.now());
+                let info = TargetInfo { name: dispatch::hash(wanted.id.as_bytes()), weight: wanted.weight };
+                let key = core.service.add(info, self.gateway.now());
                 core.targets.insert(key, target);
                 core.told_no_target = false;
             }
@@ -213,7 +233,7 @@ impl Backend {
     /// is for. A header decides that first, then the target that its cookie names, then the shares.
     pub fn beside(&self, policy: &Policy, headers: &HeaderMap) -> Avoid {
         let split = &policy.split;
-        let mark = policy.sticky.as_ref().and_then(|sticky| sticky::mark(&sticky.cookie, headers));
+        let mark = policy.sticky.as_ref().and_then(|sticky| sticky::cookie(&sticky.cookie, headers));
         if split.is_empty() && mark.is_none() {
             return Avoid::default();
         }
@@ -245,12 +265,20 @@ impl Backend {
     /// # Errors
     /// Why there is none.
     pub async fn seek(self: &Arc<Self>, seeking: Seeking<'_>, patience: Duration) -> Result<Place, NoPlace> {
-        let Seeking { ticket, avoid, class, bytes } = seeking;
+        let Seeking { ticket, avoid, class, bytes, hash } = seeking;
         let (receiver, is_news, wake) = {
             let now = self.gateway.now();
             let deadline = now.saturating_add(patience);
-            let ask =
-                Ask { ticket, avoid: &avoid.keys, own: avoid.own, is_again: avoid.is_again, class, deadline, bytes };
+            let ask = Ask {
+                ticket,
+                avoid: &avoid.keys,
+                own: avoid.own,
+                hash,
+                is_again: avoid.is_again,
+                class,
+                deadline,
+                bytes,
+            };
             let mut core = self.core();
             match core.service.seek(&ask, now) {
                 Sought::Placed(key) => return Ok(self.place(&core, key, now)),
@@ -294,6 +322,11 @@ impl Backend {
         let mut targets: Vec<_> = self.core().targets.values().cloned().collect();
         targets.sort_by(|a, b| (&a.id, a.generation).cmp(&(&b.id, b.generation)));
         targets
+    }
+
+    /// A target has said how many requests it has in flight, from whomever.
+    pub(super) fn reported(&self, key: TargetKey, in_flight: u32) {
+        self.core().service.reported(key, in_flight);
     }
 
     /// A connection to a target was made.
@@ -367,7 +400,8 @@ impl Backend {
     }
 
     fn place(self: &Arc<Self>, core: &Core, key: TargetKey, now: Time) -> Place {
-        Place::new(Arc::clone(self), key, Arc::clone(&core.targets[&key]), now)
+        let among = core.service.in_flight(key);
+        Place::new(Arc::clone(self), key, Arc::clone(&core.targets[&key]), among, now)
     }
 
     /// Changes something, and does all that follows from it: hands free places to those who wait, tells the node what
@@ -481,9 +515,23 @@ impl Drop for LeavesQueue<'_> {
 fn policy(backend: &table::Backend) -> dispatch::Policy {
     dispatch::Policy {
         concurrency: match backend.concurrency {
-            Some(table::Concurrency::Limit(limit)) => Some(limit),
-            Some(table::Concurrency::Auto) | None => None,
+            Some(table::Concurrency::Limit(limit)) => dispatch::Concurrency::Limit(limit),
+            Some(table::Concurrency::Auto) => dispatch::Concurrency::Auto,
+            None => dispatch::Concurrency::Unlimited,
         },
+        balance: match backend.balance {
+            table::Balance::Fastest => dispatch::Balance::Fastest,
+            table::Balance::LeastRequests => dispatch::Balance::LeastRequests,
+            table::Balance::RoundRobin => dispatch::Balance::RoundRobin,
+            table::Balance::Weighted => dispatch::Balance::Weighted,
+            table::Balance::Random => dispatch::Balance::Random,
+            table::Balance::P2cEwma => dispatch::Balance::P2cEwma,
+            table::Balance::RingHash => dispatch::Balance::RingHash,
+            table::Balance::Maglev => dispatch::Balance::Maglev,
+            table::Balance::Prequal => dispatch::Balance::Prequal,
+        },
+        hash_load: backend.hash_load,
+        hold: backend.hold,
         queue_max: backend.queue_max,
         queue_bytes_max: u64::try_from(backend.queue_bytes_max).unwrap_or(u64::MAX),
         eject: backend.eject,

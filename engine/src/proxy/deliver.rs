@@ -90,6 +90,8 @@ struct Delivery<'a> {
     ticket: Ticket,
     /// When its time is over, and whose limit that is.
     ends: Option<(Instant, Reason)>,
+    /// What it has in common with others that are to meet at its target.
+    hash: Option<u64>,
     /// Where it was tried.
     avoid: Avoid,
     /// Tries that went out.
@@ -108,8 +110,9 @@ impl<'a> Delivery<'a> {
         let asked = outbound.deadline.map(|deadline| (deadline.at, Reason::Deadline));
         let ends = own.into_iter().chain(asked).min_by_key(|(ends, _)| *ends);
         let patience = policy.wait;
+        let hash = policy.hash(outbound.uri.path(), &outbound.headers);
         let avoid = backend.beside(&policy, &outbound.headers);
-        Self { backend, outbound, record, policy, ticket, ends, avoid, tries: 0, stale: 0, sent: false, patience }
+        Self { backend, outbound, record, policy, ticket, ends, hash, avoid, tries: 0, stale: 0, sent: false, patience }
     }
 
     fn is_over(&self) -> bool {
@@ -121,7 +124,7 @@ impl<'a> Delivery<'a> {
         let left = self.ends.map_or(self.patience, |(ends, _)| self.patience.min(ends - began));
         let outbound = self.outbound;
         let (class, bytes) = (outbound.class, outbound.bytes());
-        let seeking = Seeking { ticket: self.ticket, avoid: &self.avoid, class, bytes };
+        let seeking = Seeking { ticket: self.ticket, avoid: &self.avoid, class, bytes, hash: self.hash };
         let sought = self.backend.seek(seeking, left).await;
         self.record.waited(began.elapsed());
         self.patience = self.patience.saturating_sub(began.elapsed());
@@ -170,7 +173,7 @@ impl<'a> Delivery<'a> {
     fn cookie(&self, client: &ClientState, answered: &Answered) -> Option<HeaderValue> {
         let sticky = self.policy.sticky.as_ref()?;
         let mark = &answered.place.target.mark;
-        let is_known = sticky::mark(&sticky.cookie, &self.outbound.headers) == Some(mark.as_bytes());
+        let is_known = sticky::cookie(&sticky.cookie, &self.outbound.headers) == Some(mark.as_bytes());
         if is_known { None } else { sticky::set_cookie(&sticky.cookie, mark, client.scheme() == "https") }
     }
 

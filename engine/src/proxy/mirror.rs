@@ -49,7 +49,7 @@ async fn deliver(to: &Arc<Backend>, copied: &Outbound) {
     let ends = Instant::now() + policy.timeout.unwrap_or(LASTS_MAX);
     let mut avoid = Avoid::default();
     for _ in 0..TRIES_MAX {
-        let seeking = Seeking { ticket, avoid: &avoid, class: copied.class, bytes: copied.bytes() };
+        let seeking = Seeking { ticket, avoid: &avoid, class: copied.class, bytes: copied.bytes(), hash: None };
         let Ok(place) = to.seek(seeking, policy.wait.min(ends - Instant::now())).await else { break };
         let key = place.key();
         match attempt(None, copied, place, Some((ends, Reason::Timeout))).await {

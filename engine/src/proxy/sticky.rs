@@ -4,17 +4,15 @@
 use http::header::{self, HeaderMap, HeaderValue};
 
 /// The value that a cookie has in a request; of several, the first.
-pub fn mark<'a>(cookie: &str, headers: &'a HeaderMap) -> Option<&'a [u8]> {
+pub fn cookie<'a>(name: &str, headers: &'a HeaderMap) -> Option<&'a [u8]> {
     let pairs = headers.get_all(header::COOKIE).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));
-    pairs.map(<[u8]>::trim_ascii).find_map(|pair| pair.strip_prefix(cookie.as_bytes())?.strip_prefix(b"="))
+    pairs.map(<[u8]>::trim_ascii).find_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
 }
 
 /// What names an instance in a cookie: the same from one gateway to the next, and from one start of the instance to
 /// the next. FNV-1a, its bits mixed by `MurmurHash3`'s last step, since names differ in their last letters only.
 pub fn mark_of(instance: &str) -> String {
-    let hash = instance
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    let hash = crate::dispatch::hash(instance.as_bytes());
     let mixed = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     let mixed = (mixed ^ (mixed >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
     format!("{:016x}", mixed ^ (mixed >> 33))
@@ -38,9 +36,9 @@ mod tests {
     fn a_cookie_is_found_among_others_and_by_its_whole_name() {
         let headers = cookies(&["a=1; xto=2;to=3; to=4", "b=5"]);
 
-        assert_eq!(mark("to", &headers), Some(&b"3"[..]));
-        assert_eq!(mark("b", &headers), Some(&b"5"[..]));
-        assert_eq!(mark("t", &headers), None);
+        assert_eq!(cookie("to", &headers), Some(&b"3"[..]));
+        assert_eq!(cookie("b", &headers), Some(&b"5"[..]));
+        assert_eq!(cookie("t", &headers), None);
     }
 
     #[test]

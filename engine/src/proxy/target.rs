@@ -113,6 +113,8 @@ pub struct Place {
     /// Where the request is to go.
     pub target: Arc<Target>,
     began: Time,
+    /// Requests in flight there when it was granted, this one included.
+    among: u32,
     /// `None` so far: a request that ends so was given up by this side.
     outcome: Cell<Option<Outcome>>,
     /// The answer's status, and how long after the place was given its head was here.
@@ -122,10 +124,10 @@ pub struct Place {
 
 impl Place {
     /// The right that dispatch has just granted.
-    pub(super) fn new(backend: Arc<Backend>, key: TargetKey, target: Arc<Target>, began: Time) -> Self {
+    pub(super) fn new(backend: Arc<Backend>, key: TargetKey, target: Arc<Target>, among: u32, began: Time) -> Self {
         target.in_flight.more();
         let (outcome, head, has_begun) = (Cell::new(None), Cell::new(None), Cell::new(false));
-        Self { backend, key, target, began, outcome, head, has_begun }
+        Self { backend, key, target, began, among, outcome, head, has_begun }
     }
 
     /// Names the target for [`Backend::seek`]'s `avoid`.
@@ -142,6 +144,9 @@ impl Place {
     pub fn judge(&self, status: StatusCode, headers: &HeaderMap) {
         self.head.set(Some((status, self.backend.gateway.now().saturating_sub(self.began))));
         self.begun();
+        if let Some(in_flight) = back_pressure::in_flight(headers) {
+            self.backend.reported(self.key, in_flight);
+        }
         let is_busy = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&status);
         let is_failure = status.is_server_error()
             && ![StatusCode::NOT_IMPLEMENTED, StatusCode::HTTP_VERSION_NOT_SUPPORTED].contains(&status);
@@ -168,7 +173,7 @@ impl Place {
     pub fn completed(&self) {
         if self.outcome.get().is_none() {
             let took = self.backend.gateway.now().saturating_sub(self.began);
-            self.outcome.set(Some(Outcome::Ok { took }));
+            self.outcome.set(Some(Outcome::Ok { took, among: self.among }));
         }
     }
 

@@ -40,7 +40,7 @@ async fn connect(backend: &Arc<Backend>, class: Class) -> Option<(Place, Rc<Wire
     let ends = Instant::now() + policy.wait;
     loop {
         let patience = ends.saturating_duration_since(Instant::now());
-        let seeking = Seeking { ticket, avoid: &avoid, class, bytes: 0 };
+        let seeking = Seeking { ticket, avoid: &avoid, class, bytes: 0, hash: None };
         let place = backend.seek(seeking, patience).await.ok()?;
         place.target.requests.more();
         match dial(place.target.address).await {
