@@ -399,7 +399,7 @@ fn a_request_that_can_not_be_in_time_any_more_takes_no_place() {
 #[test]
 fn an_old_request_is_told_while_the_newest_are_served() {
     let mut service = service(Some(1));
-    let target = service.add(NOW);
+    let target = service.add(INFO, NOW);
     learn(&mut service, &[(target, 100)]);
     seek(&mut service, NOW);
     let (old, new) = (service.ticket(), service.ticket());
