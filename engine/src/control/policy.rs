@@ -7,6 +7,8 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::dispatch;
+
 /// Requests at a time per target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Concurrency {
@@ -56,6 +58,32 @@ impl Balance {
     /// Whether `hash_on` decides.
     pub fn hashes(self) -> bool {
         matches!(self, Self::RingHash | Self::Maglev)
+    }
+}
+
+impl From<Balance> for dispatch::Balance {
+    fn from(balance: Balance) -> Self {
+        match balance {
+            Balance::Fastest => Self::Fastest,
+            Balance::LeastRequests => Self::LeastRequests,
+            Balance::RoundRobin => Self::RoundRobin,
+            Balance::Weighted => Self::Weighted,
+            Balance::Random => Self::Random,
+            Balance::P2cEwma => Self::P2cEwma,
+            Balance::RingHash => Self::RingHash,
+            Balance::Maglev => Self::Maglev,
+            Balance::Prequal => Self::Prequal,
+        }
+    }
+}
+
+impl From<Option<Concurrency>> for dispatch::Concurrency {
+    fn from(concurrency: Option<Concurrency>) -> Self {
+        match concurrency {
+            Some(Concurrency::Limit(limit)) => Self::Limit(limit),
+            Some(Concurrency::Auto) => Self::Auto,
+            None => Self::Unlimited,
+        }
     }
 }
 

@@ -514,22 +514,8 @@ impl Drop for LeavesQueue<'_> {
 
 fn policy(backend: &table::Backend) -> dispatch::Policy {
     dispatch::Policy {
-        concurrency: match backend.concurrency {
-            Some(table::Concurrency::Limit(limit)) => dispatch::Concurrency::Limit(limit),
-            Some(table::Concurrency::Auto) => dispatch::Concurrency::Auto,
-            None => dispatch::Concurrency::Unlimited,
-        },
-        balance: match backend.balance {
-            table::Balance::Fastest => dispatch::Balance::Fastest,
-            table::Balance::LeastRequests => dispatch::Balance::LeastRequests,
-            table::Balance::RoundRobin => dispatch::Balance::RoundRobin,
-            table::Balance::Weighted => dispatch::Balance::Weighted,
-            table::Balance::Random => dispatch::Balance::Random,
-            table::Balance::P2cEwma => dispatch::Balance::P2cEwma,
-            table::Balance::RingHash => dispatch::Balance::RingHash,
-            table::Balance::Maglev => dispatch::Balance::Maglev,
-            table::Balance::Prequal => dispatch::Balance::Prequal,
-        },
+        concurrency: backend.concurrency.into(),
+        balance: backend.balance.into(),
         hash_load: backend.hash_load,
         hold: backend.hold,
         queue_max: backend.queue_max,

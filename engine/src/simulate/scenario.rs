@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use crate::control::policy::{Balance, Concurrency};
 use crate::dispatch::Time;
 
 const INSTANCES_MAX: usize = 10_000;
@@ -27,8 +28,14 @@ pub struct Scenario {
     /// Gateways that share the instances and know nothing of each other.
     #[serde(default = "one_at_all")]
     pub dispatchers: usize,
-    /// Requests at a time per instance that dispatch keeps to; `None`: as many as come.
-    pub concurrency: Option<u32>,
+    /// Requests at a time per instance that dispatch keeps to, or `"auto"`; `None`: as many as come.
+    pub concurrency: Option<Concurrency>,
+    /// By which of the targets with a free place one is taken.
+    #[serde(default)]
+    pub balance: Balance,
+    /// Whether a request may wait for a much faster instance.
+    #[serde(default)]
+    pub hold: bool,
     /// When a client goes away; `None`: never.
     #[serde(default)]
     pub deadline_ms: Option<f64>,
@@ -148,9 +155,6 @@ impl Scenario {
         within("mean_ms", self.mean_ms, 1e-3, 1e6)?;
         whole("dispatchers", self.dispatchers, 64)?;
         whole("the number of instances", self.instance_count(), INSTANCES_MAX)?;
-        if self.concurrency == Some(0) {
-            return Err("concurrency is 0; 1 or more, or null, would be right".into());
-        }
         if let Some(deadline) = self.deadline_ms {
             within("deadline_ms", deadline, 1e-3, 1e9)?;
         }

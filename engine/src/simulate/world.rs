@@ -14,7 +14,7 @@ use super::instance::Instance;
 use super::report::{Report, Samples};
 use super::scenario::{Scenario, ms};
 use crate::dispatch::{
-    Ask, Budget, Class, Failure, Next, Outcome, Policy, Service, Sought, TargetKey, Ticket, Time, backoff,
+    Ask, Budget, Class, Failure, Next, Outcome, Policy, Service, Sought, TargetInfo, TargetKey, Ticket, Time, backoff,
 };
 
 /// When nobody waits any more, for those who wait for ever.
@@ -74,6 +74,8 @@ struct Try {
     instance: usize,
     key: TargetKey,
     placed_at: Time,
+    /// Requests that its dispatcher had there then, itself included.
+    among: u32,
     is_begun: bool,
 }
 
@@ -123,7 +125,9 @@ impl<'a> World<'a> {
         let groups = scenario.instances.iter().flat_map(|group| std::iter::repeat_n(group, group.count));
         let instances: Vec<_> = groups.map(|group| Instance::new(group.clone(), chance.bits())).collect();
         let policy = Policy {
-            concurrency: scenario.concurrency,
+            concurrency: scenario.concurrency.into(),
+            balance: scenario.balance.into(),
+            hold: scenario.hold,
             queue_max: scenario.queue_max,
             eject: scenario.eject,
             ..Policy::default()
@@ -250,7 +254,7 @@ impl<'a> World<'a> {
         let own = &mut self.dispatchers[request.dispatcher];
         let (ticket, deadline) = (request.ticket, request.deadline);
         let avoid = &request.avoid;
-        let ask = Ask { ticket, avoid, own: None, is_again, class: Class::Normal, deadline, bytes: 0 };
+        let ask = Ask { ticket, avoid, own: None, hash: None, is_again, class: Class::Normal, deadline, bytes: 0 };
         match own.service.seek(&ask, self.now) {
             Sought::Placed(key) => self.place(index, key),
             Sought::Waiting => {
@@ -267,7 +271,7 @@ impl<'a> World<'a> {
         let request = &mut self.requests[index];
         let own = &mut self.dispatchers[request.dispatcher];
         own.service.connected(key);
-        let instance = own.instances[&key];
+        let (instance, among) = (own.instances[&key], own.service.in_flight(key));
         self.serial += 1;
         let found = self.tries.insert(Try {
             serial: self.serial,
@@ -275,6 +279,7 @@ impl<'a> World<'a> {
             instance,
             key,
             placed_at: self.now,
+            among,
             is_begun: false,
         });
         request.waits = false;
@@ -306,7 +311,8 @@ impl<'a> World<'a> {
 
     fn end(&mut self, index: usize, well: bool) {
         let took = self.now - self.tries[index].placed_at;
-        let outcome = if well { Outcome::Ok { took } } else { Outcome::Failed(Failure::Status) };
+        let outcome =
+            if well { Outcome::Ok { took, among: self.tries[index].among } } else { Outcome::Failed(Failure::Status) };
         let request = self.tries[index].request;
         let key = self.tries[index].key;
         self.give_back(index, &outcome, true);
@@ -429,7 +435,8 @@ impl<'a> World<'a> {
 
 impl Dispatcher {
     fn new(mut service: Service, count: usize) -> Self {
-        let keys: Vec<_> = (0..count).map(|_| service.add(Time::ZERO)).collect();
+        let keys: Vec<_> =
+            (0..count as u64).map(|name| service.add(TargetInfo { name, weight: 100 }, Time::ZERO)).collect();
         let instances = keys.iter().enumerate().map(|(index, key)| (*key, index)).collect();
         Self {
             service,

@@ -103,7 +103,10 @@ class Scenario:
         mean_ms: Mean time of a request on an instance of speed 1.
         service: How times are distributed.
         instances: Groups of instances.
-        concurrency: Requests at a time per instance that dispatch keeps to; ``None``: as many as come.
+        concurrency: Requests at a time per instance that dispatch keeps to, or "auto": as many as it learns to be
+            good; ``None``: as many as come.
+        balance: By which one of the instances with a free place is taken.
+        hold: Whether a request may wait for a much faster instance.
         dispatchers: Gateways that share the instances and know nothing of each other, 1 to 64.
         deadline_ms: When a client goes away; ``None``: never.
         queue_max: Requests that may wait at once; ``None``: as in the file.
@@ -119,7 +122,9 @@ class Scenario:
     mean_ms: float = 10.0
     service: Constant | Exponential | Lognormal | Bimodal
     instances: tuple[Instances, ...]
-    concurrency: int | None
+    concurrency: int | Literal["auto"] | None
+    balance: Balance = "fastest"
+    hold: bool = False
     dispatchers: int = 1
     deadline_ms: float | None = None
     queue_max: int | None = None
