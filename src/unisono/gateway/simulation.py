@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from unisono import _engine
+from unisono.gateway.table import Balance
 
 
 @dataclass(frozen=True, kw_only=True)
