@@ -1,9 +1,10 @@
 """
 What a request costs the gateway in instructions, counted by valgrind: free of noise, unlike processor time.
 
-Only user space is counted, where our own work is; the kernel's share is the same for all who make two receives
-and two sends. ``--functions N`` lists where it goes. HAProxy is not compared: it copies in string instructions,
-each step of which valgrind counts. For processor time and throughput see ``bench.dispatch.throughput``.
+Only user space is counted, where our own work is; the kernel's share is the same for all who make two
+receives and two sends. ``--functions N`` lists where it goes. HAProxy is not compared: it copies in string
+instructions, each step of which valgrind counts. For processor time and throughput see
+``bench.dispatch.throughput``.
 """
 
 from __future__ import annotations

@@ -6,48 +6,56 @@ static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 static VIA: HeaderValue = HeaderValue::from_static("1.1 unisono");
 
-/// What Connection says besides the names that are cut out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Nominated {
-    /// It names Upgrade.
-    pub upgrade: bool,
+/// What was asked of this one connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// To leave HTTP: Connection names Upgrade, which names this.
+    pub upgrade: Option<HeaderValue>,
+    /// To get trailers.
+    pub trailers: bool,
 }
 
 /// Cuts out all that belongs to the one connection: Connection and what it names, Keep-Alive, TE,
 /// Transfer-Encoding, Upgrade and their kin. A client may not have headers cut out that others rely on.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Nominated {
-    let mut nominated = Nominated::default();
-    if headers.contains_key(header::CONNECTION) {
-        let mut names: Vec<HeaderName> = Vec::new();
-        for value in headers.get_all(header::CONNECTION) {
-            for token in value.as_bytes().split(|byte| *byte == b',') {
-                match HeaderName::from_bytes(token.trim_ascii()) {
-                    Ok(name) if name == header::UPGRADE => nominated.upgrade = true,
-                    Ok(name) if !is_protected(&name) => names.push(name),
-                    _ => {}
-                }
-            }
-        }
-        for name in names {
-            headers.remove(name);
-        }
-        headers.remove(header::CONNECTION);
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Asked {
+    // Most heads have none of them, and one look at the names costs less than a search for each.
+    let found: Vec<HeaderName> = headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
+    if found.is_empty() {
+        return Asked::default();
     }
-    headers.remove(&KEEP_ALIVE);
-    headers.remove(&PROXY_CONNECTION);
-    headers.remove(header::TE);
-    headers.remove(header::UPGRADE);
-    headers.remove(header::PROXY_AUTHORIZATION);
-    headers.remove(header::PROXY_AUTHENTICATE);
-    if headers.remove(header::TRANSFER_ENCODING).is_some() {
+    let named = named_by_connection(headers);
+    let upgrade = headers.get(header::UPGRADE).filter(|_| named.contains(&header::UPGRADE)).cloned();
+    let asked = Asked { upgrade, trailers: takes_trailers(headers) };
+    if found.contains(&header::TRANSFER_ENCODING) {
         // An answer with both was framed by Transfer-Encoding; its length is not to be believed.
         headers.remove(header::CONTENT_LENGTH);
     }
-    nominated
+    for name in named.into_iter().filter(|name| !is_protected(name)).chain(found) {
+        headers.remove(name);
+    }
+    asked
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let values = headers.get_all(header::CONNECTION).iter();
+    let tokens = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    tokens.filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok()).collect()
 }
 
 /// Headers that Connection may not name (as in CVE-2025-48865).
@@ -66,8 +74,7 @@ pub fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether the client takes trailers.
-pub fn takes_trailers(headers: &HeaderMap) -> bool {
+fn takes_trailers(headers: &HeaderMap) -> bool {
     headers.get_all(header::TE).iter().any(|value| {
         value.as_bytes().split(|byte| *byte == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"trailers"))
     })
@@ -169,6 +176,26 @@ mod tests {
 
         strip_hop_by_hop(&mut headers);
 
+        assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn a_length_is_not_believed_either_where_connection_names_the_transfer_encoding() {
+        let mut headers =
+            map(&[("content-length", "5"), ("connection", "transfer-encoding"), ("transfer-encoding", "chunked")]);
+
+        strip_hop_by_hop(&mut headers);
+
+        assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn what_is_asked_of_the_connection_is_told_though_it_is_cut_out() {
+        let mut headers = map(&[("connection", "te, upgrade"), ("te", "trailers"), ("upgrade", "websocket")]);
+
+        let asked = strip_hop_by_hop(&mut headers);
+
+        assert_eq!(asked, Asked { upgrade: Some(HeaderValue::from_static("websocket")), trailers: true });
         assert!(headers.is_empty());
     }
 

@@ -81,18 +81,16 @@ impl Outbound {
         host: &HeaderValue,
     ) -> Result<Self, Problem> {
         let Parts { method, uri, mut headers, version, .. } = parts;
-        let is_11 = version == Version::HTTP_11;
-        let protocol = headers.get(header::UPGRADE).cloned();
-        let takes_trailers = version >= Version::HTTP_11 && headers::takes_trailers(&headers);
         if version == Version::HTTP_2 {
             headers::join_cookies(&mut headers);
         }
-        let nominated = headers::strip_hop_by_hop(&mut headers);
-        let upgrade = is_11 && nominated.upgrade && protocol.is_some() && framing == Framing::Length(0);
-        if upgrade && let Some(protocol) = protocol {
+        let asked = headers::strip_hop_by_hop(&mut headers);
+        let protocol = asked.upgrade.filter(|_| version == Version::HTTP_11 && framing == Framing::Length(0));
+        let upgrade = protocol.is_some();
+        if let Some(protocol) = protocol {
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(header::UPGRADE, protocol);
-        } else if takes_trailers {
+        } else if asked.trailers && version >= Version::HTTP_11 {
             headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
         }
@@ -107,9 +105,9 @@ impl Outbound {
         };
         headers::set_identity(&mut headers, identity);
 
-        let expects =
-            version >= Version::HTTP_11 && headers.contains_key(header::EXPECT) && framing != Framing::Length(0);
-        if !expects {
+        let asks = headers.contains_key(header::EXPECT);
+        let expects = asks && version >= Version::HTTP_11 && framing != Framing::Length(0);
+        if asks && !expects {
             headers.remove(header::EXPECT);
         }
         let grpc = grpc::is_grpc(&headers);

@@ -150,10 +150,10 @@ impl Place {
         let is_busy = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&status);
         let is_failure = status.is_server_error()
             && ![StatusCode::NOT_IMPLEMENTED, StatusCode::HTTP_VERSION_NOT_SUPPORTED].contains(&status);
-        match back_pressure::retry_after(headers) {
-            Some(retry_after) if is_busy => self.outcome.set(Some(Outcome::Busy { retry_after })),
-            _ if is_failure => self.outcome.set(Some(Outcome::Failed(Failure::Status))),
-            _ => {}
+        if let Some(retry_after) = is_busy.then(|| back_pressure::retry_after(headers)).flatten() {
+            self.outcome.set(Some(Outcome::Busy { retry_after }));
+        } else if is_failure {
+            self.outcome.set(Some(Outcome::Failed(Failure::Status)));
         }
     }
 

@@ -155,7 +155,9 @@ impl Own {
         let mut answer = std::pin::pin!(self.sender.try_send_request(request));
         let answered = poll_fn(|cx| {
             self.finished = self.finished || self.connection.poll_without_shutdown(cx).is_ready();
-            answer.as_mut().poll(cx)
+            // The answer comes out of the connection, which has just been polled, and from nowhere else: being
+            // woken for it would cost one more poll of all that this task holds.
+            answer.as_mut().poll(&mut Context::from_waker(Waker::noop()))
         })
         .await;
         answered.map_err(|failed| {
