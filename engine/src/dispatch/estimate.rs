@@ -21,6 +21,8 @@ const HALVE_AT: u64 = 4096;
 pub struct Speed {
     ln_mean: f64,
     samples: f64,
+    /// Of `ln_mean`, kept since it is asked for far more often than it changes.
+    seconds: f64,
 }
 
 impl Speed {
@@ -30,6 +32,7 @@ impl Speed {
         let weight = ALPHA.max(1.0 / self.samples.min(PLAIN));
         let ln = took.as_secs_f64().max(1e-6).ln();
         self.ln_mean += (ln - self.ln_mean) * weight;
+        self.seconds = self.ln_mean.exp();
     }
 
     /// A request would have taken longer than this.
@@ -41,7 +44,7 @@ impl Speed {
 
     /// The geometric mean in seconds; `None`: nothing is known yet.
     pub fn seconds(&self) -> Option<f64> {
-        (self.samples > 0.0).then(|| self.ln_mean.exp())
+        (self.samples > 0.0).then_some(self.seconds)
     }
 }
 

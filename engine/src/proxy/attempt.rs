@@ -176,7 +176,7 @@ async fn connection_to(place: &Place, outbound: &Outbound) -> Option<Box<Upstrea
     } else {
         match pools::take(&place.target, !outbound.is_repeatable()) {
             Some(upstream) => Ok(upstream),
-            None => Upstream::connect(place.target.address).await,
+            None => Box::pin(Upstream::connect(place.target.address)).await,
         }
     };
     match connected {
@@ -205,7 +205,7 @@ pub async fn pass_on(
     answered: Answered,
 ) -> Result<Response<AnswerBody>, Lost> {
     if answered.parts.status == StatusCode::SWITCHING_PROTOCOLS {
-        return switch(client, outbound, answered).await;
+        return Box::pin(switch(client, outbound, answered)).await;
     }
     let Answered { mut parts, incoming, upstream, place } = answered;
     let body = UpstreamBody::new(incoming, upstream, place);

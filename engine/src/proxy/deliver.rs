@@ -60,7 +60,7 @@ pub async fn deliver(
         let lost = match delivery.attempt(client, place).await {
             Ok(answered) => match delivery.pause_before_another(&answered) {
                 Some(pause) => {
-                    let_go(answered).await;
+                    Box::pin(let_go(answered)).await;
                     tokio::time::sleep(pause).await;
                     continue;
                 }
@@ -162,7 +162,8 @@ impl<'a> Delivery<'a> {
             second = Some(place.key());
             Some(place)
         };
-        let ended = race(client, self.outbound, place, self.ends, after, beside).await;
+        // Rare ways are put in boxes: a request's future is moved as a whole, and should not be as large as they are.
+        let ended = Box::pin(race(client, self.outbound, place, self.ends, after, beside)).await;
         if let (Err(_), Some(second)) = (&ended, second) {
             self.avoid.failed(second);
         }
