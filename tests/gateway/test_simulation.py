@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from unisono.gateway.simulation import Exponential, Instances, Scenario, simulate
+from unisono.gateway.simulation import Exponential, Instances, Lognormal, Scenario, simulate
 from unisono.queueing.waiting import waiting_probability, waiting_time
 
 SEEDS = range(1, 13)
@@ -48,6 +48,43 @@ def test_one_queue_waits_as_erlang_says(count: int, utilisation: float) -> None:
     for (mean, error), theory in zip(found, expected, strict=True):
         assert abs(mean - theory) < STANDARD_ERRORS * error
         assert error < 0.06 * theory
+
+
+@pytest.mark.parametrize("places", [1, 2, 4, 8])
+@pytest.mark.parametrize("utilisation", [0.5, 0.75, 0.9])
+def test_a_learned_limit_is_about_as_good_as_the_right_one(places: int, utilisation: float) -> None:
+    """Nobody says how many requests an instance can work on; the tail is within 15 % of when somebody does."""
+    known = Scenario(
+        requests=200_000,
+        warm_up=20_000,
+        utilisation=utilisation,
+        service=Lognormal(cv=1.0),
+        instances=(Instances(count=4, places=places),),
+        concurrency=places,
+    )
+
+    declared, learned = simulate(known), simulate(replace(known, concurrency="auto"))
+
+    assert learned.latency_ms.p99 < 1.15 * declared.latency_ms.p99
+
+
+def test_expected_completion_beats_counting_where_instances_are_unequal() -> None:
+    """Half of the instances three times slower: fewest requests is worse, and holding requests is better still."""
+    fastest = Scenario(
+        requests=200_000,
+        warm_up=20_000,
+        utilisation=0.5,
+        service=Lognormal(cv=1.0),
+        instances=(Instances(count=4), Instances(count=4, speed=1 / 3)),
+        concurrency=1,
+    )
+
+    by_time, by_count, held = (
+        simulate(scenario).latency_ms.p99
+        for scenario in (fastest, replace(fastest, balance="least_requests"), replace(fastest, hold=True))
+    )
+
+    assert held < 0.85 * by_time < 0.85 * 0.85 * by_count
 
 
 def test_a_scenario_out_of_range_is_refused() -> None:

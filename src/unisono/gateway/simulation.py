@@ -104,7 +104,7 @@ class Scenario:
         mean_ms: Mean time of a request on an instance of speed 1.
         service: How times are distributed.
         instances: Groups of instances.
-        concurrency: Requests at a time per instance that dispatch keeps to, or "auto": as many as it learns to be
+        concurrency: Requests at a time per instance that dispatch keeps to, or "auto": as many as it finds
             good; ``None``: as many as come.
         balance: By which one of the instances with a free place is taken.
         hold: Whether a request may wait for a much faster instance.
