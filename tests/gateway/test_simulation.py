@@ -53,7 +53,7 @@ def test_one_queue_waits_as_erlang_says(count: int, utilisation: float) -> None:
 @pytest.mark.parametrize("places", [1, 2, 4, 8])
 @pytest.mark.parametrize("utilisation", [0.5, 0.75, 0.9])
 def test_a_learned_limit_is_about_as_good_as_the_right_one(places: int, utilisation: float) -> None:
-    """Nobody says how many requests an instance can work on; the tail is within 15 % of when somebody does."""
+    """Nobody says how many requests an instance can work on; p99 is within 15 % of when somebody does."""
     known = Scenario(
         requests=200_000,
         warm_up=20_000,
@@ -69,7 +69,7 @@ def test_a_learned_limit_is_about_as_good_as_the_right_one(places: int, utilisat
 
 
 def test_expected_completion_beats_counting_where_instances_are_unequal() -> None:
-    """Half of the instances three times slower: fewest requests is worse, and holding requests is better still."""
+    """With half of them three times slower fewest requests is worse, and holding requests better still."""
     fastest = Scenario(
         requests=200_000,
         warm_up=20_000,
