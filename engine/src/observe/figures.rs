@@ -99,8 +99,8 @@ impl Counted {
         figures.bytes_out += ended.bytes_out;
     }
 
-    /// A try is over.
-    pub fn tried(&self, outcome: &Outcome) {
+    /// A try is over; `reused`: a kept connection carried it.
+    pub fn tried(&self, outcome: &Outcome, reused: bool) {
         let word = match outcome {
             Outcome::Ok { .. } => "ok",
             Outcome::Busy { .. } => "busy",
@@ -112,6 +112,7 @@ impl Counted {
         };
         let mut figures = lock(&self.0);
         *figures.attempts.entry(word).or_default() += 1;
+        figures.reused += u64::from(reused);
         if let Outcome::Ok { took, .. } = outcome {
             figures.upstream.add(*took);
         }
@@ -130,11 +131,6 @@ impl Counted {
     /// A target was put aside.
     pub fn ejected(&self, reason: &'static str) {
         *lock(&self.0).ejections.entry(reason).or_default() += 1;
-    }
-
-    /// A kept connection carries one more request.
-    pub fn reused(&self) {
-        lock(&self.0).reused += 1;
     }
 
     /// All figures as they are now.

@@ -27,7 +27,6 @@ pub struct Record {
     backend: RefCell<Option<Arc<Backend>>>,
     status: Cell<u16>,
     reason: Cell<Option<&'static str>>,
-    answered_after: Cell<Duration>,
     waited: Cell<Duration>,
     bytes_in: Rc<Cell<u64>>,
     bytes_out: Cell<u64>,
@@ -42,6 +41,7 @@ struct Told {
     client: IpAddr,
     method: Method,
     path: String,
+    answered_after: Cell<Duration>,
     trace: RefCell<Option<Trace>>,
     attempts: RefCell<Vec<Attempt>>,
 }
@@ -56,6 +56,7 @@ impl Record {
                 method: method.clone(),
                 // Without its query, which is where secrets are.
                 path: path.to_owned(),
+                answered_after: Cell::new(Duration::ZERO),
                 trace: RefCell::new(None),
                 attempts: RefCell::default(),
             })
@@ -67,7 +68,6 @@ impl Record {
             backend: RefCell::new(None),
             status: Cell::new(0),
             reason: Cell::new(None),
-            answered_after: Cell::new(Duration::ZERO),
             waited: Cell::new(Duration::ZERO),
             bytes_in: Rc::default(),
             bytes_out: Cell::new(0),
@@ -103,10 +103,11 @@ impl Record {
         self.waited.set(self.waited.get() + waited);
     }
 
-    /// A try was made at an instance; `outcome` as in the metrics.
-    pub fn tried(&self, instance: &str, outcome: &'static str, took: Duration) {
+    /// A try that was made at an instance is over; `outcome` as in the metrics.
+    pub fn tried(&self, instance: &str, outcome: &'static str, began: Instant) {
         if let Some(told) = &self.told {
-            told.attempts.borrow_mut().push(Attempt { instance: instance.to_owned(), outcome, took });
+            let attempt = Attempt { instance: instance.to_owned(), outcome, took: began.elapsed() };
+            told.attempts.borrow_mut().push(attempt);
         }
     }
 
@@ -114,7 +115,9 @@ impl Record {
     pub fn answered(&self, status: StatusCode, reason: Option<&'static str>) {
         self.status.set(status.as_u16());
         self.reason.set(reason);
-        self.answered_after.set(self.began.elapsed());
+        if let Some(told) = &self.told {
+            told.answered_after.set(self.began.elapsed());
+        }
     }
 
     /// So much of its answer's body went out.
@@ -162,7 +165,7 @@ impl Drop for Record {
             attempts: &told.attempts.borrow(),
             trace: told.trace.borrow().as_ref(),
             queued: self.waited.get(),
-            first_byte: (!is_gone).then(|| self.answered_after.get()),
+            first_byte: (!is_gone).then(|| told.answered_after.get()),
             total,
             bytes_in: self.bytes_in.get(),
             bytes_out: self.bytes_out.get(),

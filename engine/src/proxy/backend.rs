@@ -335,8 +335,7 @@ impl Backend {
     }
 
     /// A target has begun to answer a request.
-    pub(super) fn begun(self: &Arc<Self>, key: TargetKey) {
-        let now = self.gateway.now();
+    pub(super) fn begun(self: &Arc<Self>, key: TargetKey, now: Time) {
         let returns = self.core().service.begun(key, now);
         if returns {
             self.change(now, |_| {});
@@ -481,7 +480,8 @@ impl Core {
 
     /// When the queue is to be looked at again because time alone changes something, if that is not planned yet.
     fn plan_wake(&mut self, now: Time) -> Option<Instant> {
-        let at = Instant::now() + (self.service.wake_at(now)?.saturating_sub(now));
+        let ahead = self.service.wake_at(now)?.saturating_sub(now);
+        let at = Instant::now() + ahead;
         if self.wake.is_some_and(|planned| planned <= at) {
             return None;
         }

@@ -181,16 +181,15 @@ pub async fn hold(mut body: UpstreamBody, patience: Option<Duration>) -> Held {
             }
         }
     }));
-    let read = match patience {
-        Some(patience) => tokio::time::timeout(patience, reading).await.ok(),
-        None => {
-            std::future::poll_fn(|cx| match reading.as_mut().poll(cx) {
-                Poll::Ready(read) => Poll::Ready(Some(read)),
-                Poll::Pending => Poll::Ready(None),
-            })
-            .await
-        }
-    };
+    // Most small bodies came in with their head, and cost no timer.
+    let mut read = std::future::poll_fn(|cx| match reading.as_mut().poll(cx) {
+        Poll::Ready(read) => Poll::Ready(Some(read)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await;
+    if let (None, Some(patience)) = (&read, patience) {
+        read = tokio::time::timeout(patience, reading).await.ok();
+    }
     match read {
         Some(Ok(())) => Held::Whole(gathered.bytes()),
         Some(Err(_)) => Held::Broken,

@@ -47,8 +47,9 @@ pub async fn deliver(
     outbound: &Outbound,
     record: &Record,
 ) -> Result<Response<AnswerBody>, Problem> {
-    let mut delivery = Delivery::new(backend, outbound, record);
-    if delivery.is_over() {
+    let now = Instant::now();
+    let mut delivery = Delivery::new(backend, outbound, record, now);
+    if delivery.is_over(now) {
         return Err(delivery.too_late());
     }
     if let Some(mirror) = &delivery.policy.mirror {
@@ -104,9 +105,9 @@ struct Delivery<'a> {
 }
 
 impl<'a> Delivery<'a> {
-    fn new(backend: &'a Arc<Backend>, outbound: &'a Outbound, record: &'a Record) -> Self {
+    fn new(backend: &'a Arc<Backend>, outbound: &'a Outbound, record: &'a Record, now: Instant) -> Self {
         let (ticket, policy) = backend.arrive();
-        let own = policy.timeout.map(|limit| (Instant::now() + limit, Reason::Timeout));
+        let own = policy.timeout.map(|limit| (now + limit, Reason::Timeout));
         let asked = outbound.deadline.map(|deadline| (deadline.at, Reason::Deadline));
         let ends = own.into_iter().chain(asked).min_by_key(|(ends, _)| *ends);
         let patience = policy.wait;
@@ -115,8 +116,8 @@ impl<'a> Delivery<'a> {
         Self { backend, outbound, record, policy, ticket, ends, hash, avoid, tries: 0, stale: 0, sent: false, patience }
     }
 
-    fn is_over(&self) -> bool {
-        self.ends.is_some_and(|(ends, _)| ends <= Instant::now())
+    fn is_over(&self, now: Instant) -> bool {
+        self.ends.is_some_and(|(ends, _)| ends <= now)
     }
 
     async fn place(&mut self) -> Result<Place, Problem> {
@@ -126,9 +127,10 @@ impl<'a> Delivery<'a> {
         let (class, bytes) = (outbound.class, outbound.bytes());
         let seeking = Seeking { ticket: self.ticket, avoid: &self.avoid, class, bytes, hash: self.hash };
         let sought = self.backend.seek(seeking, left).await;
-        self.record.waited(began.elapsed());
-        self.patience = self.patience.saturating_sub(began.elapsed());
-        sought.map_err(|why| if self.is_over() { self.too_late() } else { self.no_place(why) })
+        let waited = began.elapsed();
+        self.record.waited(waited);
+        self.patience = self.patience.saturating_sub(waited);
+        sought.map_err(|why| if self.is_over(Instant::now()) { self.too_late() } else { self.no_place(why) })
     }
 
     async fn attempt(&mut self, client: &ClientState, place: Place) -> Result<Answered, Lost> {
@@ -138,7 +140,7 @@ impl<'a> Delivery<'a> {
             Ok(answered) => ("answered", &answered.place.target),
             Err(lost) => (lost.word(), &asked),
         };
-        self.record.tried(&by.id, outcome, began.elapsed());
+        self.record.tried(&by.id, outcome, began);
         ended
     }
 
@@ -223,7 +225,7 @@ impl<'a> Delivery<'a> {
                 return Err(self.too_late());
             }
         }
-        if self.is_over() { Err(self.too_late()) } else { Ok(()) }
+        if self.is_over(Instant::now()) { Err(self.too_late()) } else { Ok(()) }
     }
 
     /// Takes a further try from the budget: the pause before it. `None`: there is none, or no time for it.

@@ -120,14 +120,17 @@ pub struct Place {
     /// The answer's status, and how long after the place was given its head was here.
     head: Cell<Option<(StatusCode, Time)>>,
     has_begun: Cell<bool>,
+    /// A kept connection carries it.
+    reused: Cell<bool>,
 }
 
 impl Place {
     /// The right that dispatch has just granted.
     pub(super) fn new(backend: Arc<Backend>, key: TargetKey, target: Arc<Target>, among: u32, began: Time) -> Self {
         target.in_flight.more();
-        let (outcome, head, has_begun) = (Cell::new(None), Cell::new(None), Cell::new(false));
-        Self { backend, key, target, began, among, outcome, head, has_begun }
+        let (outcome, head) = (Cell::new(None), Cell::new(None));
+        let (has_begun, reused) = (Cell::new(false), Cell::new(false));
+        Self { backend, key, target, began, among, outcome, head, has_begun, reused }
     }
 
     /// Names the target for [`Backend::seek`]'s `avoid`.
@@ -142,8 +145,9 @@ impl Place {
 
     /// The head of the answer is here: does it say that the target failed, or that it has too much to do?
     pub fn judge(&self, status: StatusCode, headers: &HeaderMap) {
-        self.head.set(Some((status, self.backend.gateway.now().saturating_sub(self.began))));
-        self.begun();
+        let now = self.backend.gateway.now();
+        self.head.set(Some((status, now.saturating_sub(self.began))));
+        self.begun(now);
         if let Some(in_flight) = back_pressure::in_flight(headers) {
             self.backend.reported(self.key, in_flight);
         }
@@ -159,13 +163,13 @@ impl Place {
 
     /// The target carries what comes from here on, for as long as that may last: it says nothing of how fast it is.
     pub fn is_carried(&self) {
-        self.begun();
+        self.begun(self.backend.gateway.now());
         self.completed();
     }
 
-    fn begun(&self) {
+    fn begun(&self, now: Time) {
         if !self.has_begun.replace(true) {
-            self.backend.begun(self.key);
+            self.backend.begun(self.key, now);
         }
     }
 
@@ -198,7 +202,7 @@ impl Place {
 
     /// A kept connection carries the request.
     pub fn reuses(&self) {
-        self.backend.counted.reused();
+        self.reused.set(true);
     }
 
     /// A connection to the target was made.
@@ -223,7 +227,7 @@ impl Drop for Place {
             // Given up, or a kept connection that was just being closed: it says nothing of the revision.
             (None, _) => {}
         }
-        self.backend.counted.tried(&outcome);
+        self.backend.counted.tried(&outcome, self.reused.get());
         let left = self.target.in_flight.less();
         self.backend.finished(self.key, self.has_begun.get(), &outcome, now);
         if left == 0 {
