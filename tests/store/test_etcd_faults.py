@@ -499,7 +499,7 @@ async def test_a_grant_whose_answer_was_lost_is_granted_once(one: Etcd, far: Etc
     line.hang_up()
 
     lease = await granting
-    assert leases(one) - before == {f"{lease:x}"}
+    assert leases(one) - before == {f"{lease:016x}"}
 
 
 async def test_a_record_that_was_removed_costs_a_try(one: Etcd, far: EtcdStore) -> None:
