@@ -76,7 +76,10 @@ fn host_of(client: &ClientState, parts: &Parts) -> Result<HeaderValue, Problem> 
         }
     }
     let is_host = |value: &&HeaderValue| {
-        value.as_bytes().iter().all(|byte| byte.is_ascii_graphic() && !b"/\\@,?#\"<>".contains(byte))
+        let is_part = |byte: &u8| {
+            byte.is_ascii_graphic() && !matches!(byte, b'/' | b'\\' | b'@' | b',' | b'?' | b'#' | b'"' | b'<' | b'>')
+        };
+        value.as_bytes().iter().all(is_part)
     };
     match (parts.uri.authority(), first) {
         // A request target in absolute form goes before Host (RFC 9112 section 3.2.2).

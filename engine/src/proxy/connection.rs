@@ -51,6 +51,8 @@ pub struct ClientState {
     pub peer: IpAddr,
     /// Its address as X-Forwarded-For has it.
     pub forwarded_for: HeaderValue,
+    /// The port that it reached as X-Forwarded-Port has it.
+    pub forwarded_port: HeaderValue,
     /// The Host it named last, with the Forwarded made of it: most clients name one.
     forwarded: RefCell<Option<(HeaderValue, HeaderValue)>>,
     /// Requests that are being answered.
@@ -72,6 +74,7 @@ impl ClientState {
         let peer = peer.ip().to_canonical();
         Rc::new(Self {
             wire,
+            forwarded_port: HeaderValue::from(listening.address.port()),
             listening,
             peer,
             forwarded_for: HeaderValue::try_from(peer.to_string()).unwrap_or(HeaderValue::from_static("unknown")),

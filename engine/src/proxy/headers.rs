@@ -6,6 +6,8 @@ static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// Headers that the gateway adds to a request.
+const ADDED: usize = 8;
 static VIA: HeaderValue = HeaderValue::from_static("1.1 unisono");
 
 /// What was asked of this one connection.
@@ -89,7 +91,7 @@ pub struct Identity<'a> {
     /// The Forwarded header made of both, see [`forwarded`].
     pub forwarded: HeaderValue,
     /// The port it reached.
-    pub port: u16,
+    pub port: &'a HeaderValue,
     /// "http" or "https".
     pub scheme: &'static str,
 }
@@ -97,10 +99,12 @@ pub struct Identity<'a> {
 /// Writes the identity over whatever a client claims, and adds Via.
 pub fn set_identity(headers: &mut HeaderMap, identity: Identity<'_>) {
     drop_look_alikes(headers);
+    // Room for all that the gateway adds, its trace too, at once: growing costs a search for a place for each.
+    headers.reserve(ADDED);
     headers.insert(&X_FORWARDED_FOR, identity.client.clone());
     headers.insert(&X_FORWARDED_PROTO, HeaderValue::from_static(identity.scheme));
     headers.insert(&X_FORWARDED_HOST, identity.host.clone());
-    headers.insert(&X_FORWARDED_PORT, HeaderValue::from(identity.port));
+    headers.insert(&X_FORWARDED_PORT, identity.port.clone());
     headers.insert(header::FORWARDED, identity.forwarded);
     headers.append(header::VIA, VIA.clone());
 }
@@ -204,11 +208,12 @@ mod tests {
         let mut headers =
             map(&[("x-forwarded-for", "6.6.6.6"), ("x_forwarded_for", "6.6.6.6"), ("forwarded", "for=6")]);
         let (client, host) = (HeaderValue::from_static("1.2.3.4"), HeaderValue::from_static("shop"));
+        let port = HeaderValue::from_static("80");
         let made = forwarded("1.2.3.4".parse().unwrap(), &host, "http");
 
         set_identity(
             &mut headers,
-            Identity { client: &client, host: &host, forwarded: made, port: 80, scheme: "https" },
+            Identity { client: &client, host: &host, forwarded: made, port: &port, scheme: "https" },
         );
 
         assert!(!headers.values().any(|value| value.to_str().unwrap().contains('6')));

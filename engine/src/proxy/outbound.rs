@@ -100,10 +100,12 @@ impl Outbound {
             client: &client.forwarded_for,
             host,
             forwarded: client.forwarded(host),
-            port: client.listening.address.port(),
+            port: &client.forwarded_port,
             scheme: client.scheme(),
         };
         headers::set_identity(&mut headers, identity);
+        // Each try writes its own over it; a copy of these headers has no room to spare.
+        trace.write(&mut headers);
 
         let asks = headers.contains_key(header::EXPECT);
         let expects = asks && version >= Version::HTTP_11 && framing != Framing::Length(0);
