@@ -68,7 +68,8 @@ def serve(listener: socket.socket, to_witness: socket.socket, answer: bytes) -> 
                 connections[sock.fileno()] = Connection(sock, answer)
                 epoll.register(sock, select.EPOLLIN)
             elif not (connections[fd].on_writable() and connections[fd].on_readable()):
-                # The witness holds it too, so closing alone would tell the peer nothing.
+                # The witness holds it too, so closing alone tells neither the peer nor the epoll.
+                epoll.unregister(fd)
                 connections[fd].sock.shutdown(socket.SHUT_RDWR)
                 connections.pop(fd).sock.close()
 
