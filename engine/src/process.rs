@@ -59,6 +59,7 @@ pub fn run(plan: &Plan) -> Result<(), String> {
     workers::runtime().map_err(fault)?.block_on(async {
         let gateway = Gateway::new(connections_max, workers).map_err(fault)?;
         let served = serve(&gateway, plan, inherited).await;
+        gateway.exits.stop();
         gateway.workers.stop();
         served
     })

@@ -1,15 +1,21 @@
 //! Sees the processes of instances exit, by pidfd: the kernel says so within a fraction of a millisecond, with
-//! or without the node.
+//! or without the node. A thread of its own waits for it, because on a worker the word would stand in line behind
+//! every request that is ready to go on, and requests would be sent to the dead meanwhile.
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
 
 use super::gateway::Gateway;
+use super::shared::lock;
+use super::workers;
 use crate::control::table::Target;
 
 /// What is known of a process at the moment its watch begins.
@@ -18,31 +24,93 @@ enum Watched {
     Gone,
 }
 
-/// Watches a target's process in a task of its own, if the table names one.
-pub fn watch(gateway: &Arc<Gateway>, service: &str, target: &Target) -> Option<tokio::task::AbortHandle> {
-    let pid = target.pid?;
-    let begun = begin(pid, target.start_time)
-        .and_then(|watched| match watched {
-            Watched::Running(fd) => register(fd).map(Some),
-            Watched::Gone => Ok(None),
-        })
-        .inspect_err(|error| {
-            // Most often for want of file descriptors. Refused connections and the node's next table tell too.
-            eprintln!("gateway: cannot watch process {pid} of instance {}: {error}", target.id);
-        })
-        .ok()?;
-    let (gateway, service) = (Arc::clone(gateway), service.to_owned());
-    let (id, generation) = (target.id.clone(), target.generation);
-    let task = tokio::task::spawn_local(async move {
-        if let Some(fd) = begun {
-            // A pidfd becomes readable once, at the exit; nothing is ever read.
-            if fd.readable().await.is_err() {
+/// The watch of one process: it ends when this is dropped.
+#[derive(Debug)]
+pub struct Watch(#[expect(dead_code, reason = "dropping it is what it is for")] oneshot::Sender<()>);
+
+/// A watch on its way to the thread. The table bounds how many there are.
+struct Task {
+    gateway: Arc<Gateway>,
+    service: String,
+    id: String,
+    generation: u64,
+    pid: i32,
+    watched: Watched,
+    given_up: oneshot::Receiver<()>,
+}
+
+/// The thread that waits for exits.
+pub struct Exits(Mutex<Option<(UnboundedSender<Task>, JoinHandle<()>)>>);
+
+impl Exits {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The kernel's: there are no more threads or file descriptors.
+    pub fn start() -> io::Result<Self> {
+        let (tasks, received) = unbounded_channel();
+        let wait = move || match workers::runtime() {
+            Ok(runtime) => runtime.block_on(wait_for(received)),
+            Err(error) => eprintln!("gateway: cannot watch processes: {error}"),
+        };
+        let thread = std::thread::Builder::new().name("unisono-gw-exits".into()).spawn(wait)?;
+        Ok(Self(Mutex::new(Some((tasks, thread)))))
+    }
+
+    /// Watches a target's process, if the table names one; [`Gateway::exited`] is called when it is gone.
+    pub fn watch(&self, gateway: &Arc<Gateway>, service: &str, target: &Target) -> Option<Watch> {
+        let pid = target.pid?;
+        let watched = begin(pid, target.start_time)
+            .inspect_err(|error| {
+                // Most often for want of file descriptors. Refused connections and the node's next table tell too.
+                eprintln!("gateway: cannot watch process {pid} of instance {}: {error}", target.id);
+            })
+            .ok()?;
+        let (watch, given_up) = oneshot::channel();
+        let (gateway, service) = (Arc::clone(gateway), service.to_owned());
+        let (id, generation) = (target.id.clone(), target.generation);
+        let task = Task { gateway, service, id, generation, pid, watched, given_up };
+        // The thread ends before the gateway only when the process ends.
+        lock(&self.0).as_ref()?.0.send(task).ok()?;
+        Some(Watch(watch))
+    }
+
+    /// Ends the thread and all watches.
+    pub fn stop(&self) {
+        if let Some((tasks, thread)) = lock(&self.0).take() {
+            drop(tasks);
+            // If it panicked, it has said so on stderr.
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn wait_for(mut tasks: UnboundedReceiver<Task>) {
+    while let Some(task) = tasks.recv().await {
+        tokio::task::spawn_local(wait_for_one(task));
+    }
+}
+
+async fn wait_for_one(task: Task) {
+    let Task { gateway, service, id, generation, pid, watched, given_up } = task;
+    if let Watched::Running(fd) = watched {
+        let registered = match register(fd) {
+            Ok(registered) => registered,
+            Err(error) => {
+                eprintln!("gateway: cannot watch process {pid} of instance {id}: {error}");
                 return;
             }
+        };
+        // A pidfd becomes readable once, at the exit; nothing is ever read.
+        let exit = tokio::select! {
+            exit = registered.readable() => exit,
+            _ = given_up => return,
+        };
+        if exit.is_err() {
+            return;
         }
-        gateway.exited(&service, &id, generation, pid);
-    });
-    Some(task.abort_handle())
+    }
+    gateway.exited(&service, &id, generation, pid);
 }
 
 #[expect(unsafe_code, reason = "tokio has no safe way to wait for a file descriptor of a kind it does not know")]

@@ -9,12 +9,11 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
-use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::backend::Backend;
 use super::connections::Connections;
-use super::exits;
+use super::exits::{Exits, Watch};
 use super::listen::{self, Face, Listening};
 use super::pools;
 use super::route::{Route, Routes};
@@ -46,12 +45,14 @@ pub struct Gateway {
     pub connections: Arc<Connections>,
     /// The threads that serve them.
     pub workers: Workers,
+    /// The thread that sees processes exit.
+    pub exits: Exits,
     start: Instant,
     table: Mutex<Arc<Table>>,
     listeners: Mutex<BTreeMap<SocketAddr, Arc<Listening>>>,
     backends: Mutex<HashMap<String, Arc<Backend>>>,
     /// By instance and generation, for those of the table that are processes of this machine.
-    watches: Mutex<HashMap<(String, u64), AbortHandle>>,
+    watches: Mutex<HashMap<(String, u64), Watch>>,
     /// Instances of the table whose process is gone.
     exited: Mutex<HashSet<(String, u64)>>,
     /// Every target in the table or still with requests.
@@ -78,6 +79,7 @@ impl Gateway {
             access_log: AccessLog::default(),
             connections: Connections::new(connections_max, workers),
             workers: Workers::start(workers, &retired)?,
+            exits: Exits::start()?,
             start: Instant::now(),
             table: Mutex::default(),
             listeners: Mutex::default(),
@@ -349,13 +351,7 @@ impl Gateway {
             .map(|target| (target.id.as_str(), target.generation))
             .collect();
         lock(&self.exited).retain(|(id, generation)| named.contains(&(id.as_str(), *generation)));
-        lock(&self.watches).retain(|(id, generation), watch| {
-            let stays = named.contains(&(id.as_str(), *generation));
-            if !stays {
-                watch.abort();
-            }
-            stays
-        });
+        lock(&self.watches).retain(|(id, generation), _| named.contains(&(id.as_str(), *generation)));
         let gone: Vec<_> = lock(&self.backends).extract_if(|name, _| !table.services.contains_key(name)).collect();
         for (_, backend) in gone {
             backend.follow(&table::Backend::default());
@@ -371,10 +367,17 @@ impl Gateway {
 
     fn watch(self: &Arc<Self>, service: &str, target: &table::Target) {
         let instance = (target.id.clone(), target.generation);
-        if lock(&self.exited).contains(&instance) || lock(&self.watches).contains_key(&instance) {
+        if self.has_exited(&target.id, target.generation) {
+            // It may have exited while the table was being followed: then nothing was there to be dropped yet.
+            if let Some(backend) = self.backend(service) {
+                backend.drop_exited(&target.id, target.generation);
+            }
             return;
         }
-        if let Some(watch) = exits::watch(self, service, target) {
+        if lock(&self.watches).contains_key(&instance) {
+            return;
+        }
+        if let Some(watch) = self.exits.watch(self, service, target) {
             lock(&self.watches).insert(instance, watch);
         }
     }
