@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -127,7 +128,12 @@ async def test_the_new_one_follows_tables_and_keeps_the_lock(stage: Stage, kept:
 
     answer = await stage.ask(GET)
     third = await asyncio.create_subprocess_exec(
-        "python", "-m", "unisono.gateway", str(kept.socket), str(kept.table), stderr=asyncio.subprocess.PIPE
+        sys.executable,
+        "-m",
+        "unisono.gateway",
+        str(kept.socket),
+        str(kept.table),
+        stderr=asyncio.subprocess.PIPE,
     )
     _, said = await third.communicate()
 

@@ -67,6 +67,32 @@ class TestPorts:
             "services.web.command: names the port 8000, at which the gateway listens: write {port}" in warning
         )
 
+    @pytest.mark.parametrize(
+        ("text", "port"),
+        [
+            ("command: sleep --port 8000\nports: ['80:8000']", 8000),
+            ("command: sleep --port=8000\nports: ['80:8000', '81:9000']", 8000),
+            ("command: sleep --port {port}\nports: ['80:8000']", None),
+            ("command: sleep\nenvironment: {PORT: 8000}\nports: ['80:8000']", None),
+            ("command: sleep 8000.5\nports: ['80:8000']", None),
+            ("command: sleep 8000 9000\nports: ['80:8000', '81:9000']", None),
+        ],
+    )
+    def test_a_port_behind_a_published_one_that_the_command_names_is_the_programs(
+        self, desk: Desk, text: str, port: int | None
+    ) -> None:
+        """As in a container, where nobody tells the program its port."""
+        assert port == desk.service(text).port
+
+    @pytest.mark.parametrize(
+        "text", ["scale: 2", "scale: {min: 1, max: 3}", "deploy: {update_config: {order: start-first}}"]
+    )
+    def test_a_named_port_that_several_instances_would_take_is_warned_of(self, desk: Desk, text: str) -> None:
+        """Instances of a container would each have one of their own."""
+        warnings = desk.warnings(f"command: sleep 8000\nports: ['80:8000']\n{text}")
+
+        assert any("names the port 8000, which only one instance at a time can have" in w for w in warnings)
+
     def test_routes_have_a_path_and_maybe_a_host(self, desk: Desk) -> None:
         """A host is lower case."""
         web = desk.service("routes: [{path: /a}, {host: Shop.Example, path: /}, {path: /a}]")

@@ -7,7 +7,6 @@ How its fields become a spec is :mod:`unisono.spec.convert`'s.
 from __future__ import annotations
 
 import os
-import re
 
 from unisono.spec import programs, schema
 from unisono.spec.draft import Draft
@@ -16,6 +15,7 @@ from unisono.spec.fields import shell_operator
 from unisono.spec.interpolate import PORT
 from unisono.spec.model import ServiceSpec
 from unisono.spec.nodes import Scalar, problem, quoted
+from unisono.spec.ports import names_port
 
 _LATER = "is not yet honoured: this version accepts the word and goes by "
 
@@ -94,7 +94,7 @@ def check_ports(draft: Draft, spec: ServiceSpec) -> None:
     named = " ".join(spec.command)
     for parsed in draft.parsed_ports:
         for target in parsed.targets:
-            if target in numbers and re.search(rf"(?<![\d.]){target}(?![\d.])", named):
+            if target in numbers and names_port(named, target):
                 draft.warn(
                     f"names the port {target}, at which the gateway listens: write {PORT} in its place",
                     "command",

@@ -28,7 +28,7 @@ from unisono.spec.model import (
     UpdateConfig,
 )
 from unisono.spec.nodes import ListNode, MapNode, Node, Scalar, plain_data, problem, quoted
-from unisono.spec.ports import parse_port
+from unisono.spec.ports import insisted_port, parse_port
 from unisono.spec.treatment import canaries, treatment
 
 _RESTARTS = {"no": "no", "none": "no", "always": "always", "any": "always", "unless-stopped": "always"}
@@ -56,6 +56,7 @@ def service_spec(draft: Draft) -> ServiceSpec:
     ports = tuple(dict.fromkeys(port for parsed in draft.parsed_ports for port in parsed.published))
     serves = _serves(draft, command, environment, asks_for_port=asks_for_port)
     replicas, maximum = _scale(draft)
+    draft.fixed_port = _fixed_port(draft, command, replicas=maximum or replicas, told=asks_for_port)
     spec = ServiceSpec(
         name=draft.name,
         driver="container" if container else "process",
@@ -65,7 +66,7 @@ def service_spec(draft: Draft) -> ServiceSpec:
         environment=environment,
         inherited=draft.inherited,
         user=written.user,
-        port=written.port,
+        port=draft.fixed_port,
         serves=serves,
         replicas=replicas,
         max_replicas=maximum,
@@ -154,6 +155,29 @@ def _from_file(draft: Draft, entry: schema.EnvFile, index: int) -> dict[str, str
         return {}
     at = problem(node, "a file of variables")
     return read_env(path, shown(path), draft.variables, draft.report, raw=entry.format == "raw", at=at)
+
+
+def _fixed_port(draft: Draft, command: tuple[str, ...], *, replicas: int, told: bool) -> int | None:
+    """
+    The port of ``port``, else the one that Compose's ``ports`` tell of: in ``"80:8000"`` it is 8000.
+
+    That is believed where the command names it and nothing else tells the program its port.
+    """
+    written = draft.written
+    if written.port is not None or told or any(PORT in word for word in command):
+        return written.port
+    insisted = insisted_port(draft.parsed_ports, " ".join(command))
+    if insisted is None:
+        return None
+    update = written.deploy.update_config if written.deploy else None
+    if replicas > 1 or (update is not None and (update.order == "start-first" or update.canary)):
+        draft.warn(
+            f"names the port {insisted}, which only one instance at a time can have: "
+            f"write {PORT} in its place",
+            "command",
+        )
+        return None
+    return insisted
 
 
 def _serves(
@@ -336,7 +360,7 @@ def _update(draft: Draft) -> UpdateConfig:
     deploy = draft.written.deploy
     written = deploy.update_config if deploy else None
     order = written.order if written else None
-    if draft.written.port is not None:
+    if draft.fixed_port is not None:
         if order == "start-first":
             message = "two instances can't have the fixed port at once, want stop-first"
             draft.error(message, "deploy", "update_config", "order")
@@ -346,7 +370,7 @@ def _update(draft: Draft) -> UpdateConfig:
             f"found {PORT}, want a command without it: nothing calls a release command, so it has no port"
         )
         draft.error(message, "deploy", "update_config", "release_command")
-    if written is not None and written.canary and draft.written.port is not None:
+    if written is not None and written.canary and draft.fixed_port is not None:
         message = "two instances can't have the fixed port at once, so that there is no room for a canary"
         draft.error(message, "deploy", "update_config", "canary", hint="take one of the two out")
     given = {} if written is None else {k: v for k, v in dict(written).items() if v is not None}

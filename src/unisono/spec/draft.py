@@ -26,6 +26,7 @@ class Draft:
     inherited: Mapping[str, str]
     needed: frozenset[Condition]  # what other services wait for in this one
     parsed_ports: list[Parsed] = field(default_factory=list)
+    fixed_port: int | None = None  # at which its program listens, whatever it is told
 
     def at(self, *path: str | int) -> Node:
         """The node of a field, or the nearest one above it."""

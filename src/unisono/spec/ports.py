@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unisono.spec.errors import Problem, Report, field_path
@@ -71,6 +72,18 @@ def parse_port(port: Port, node: Node, report: Report) -> Parsed:
     secured = tls(port.tls, node.get("tls", node) if isinstance(node, MapNode) else node, report)
     published_at = tuple(PublishedPort(port=number, host_ip=address, tls=secured) for number in numbers)
     return Parsed(published_at, targets)
+
+
+def insisted_port(ports: Sequence[Parsed], command: str) -> int | None:
+    """The one port behind a published one that the command names; ``None``: there is none, or several."""
+    published = {port.port for parsed in ports for port in parsed.published}
+    named = {target for parsed in ports for target in parsed.targets if names_port(command, target)}
+    return named.pop() if len(named) == 1 and not named & published else None
+
+
+def names_port(command: str, port: int) -> bool:
+    """Whether a command has the number in it, as a number of its own."""
+    return re.search(rf"(?<![\d.]){port}(?![\d.])", command) is not None
 
 
 def _range(text: str) -> tuple[int, ...] | None:
