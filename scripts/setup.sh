@@ -175,6 +175,15 @@ ensure_etcd() { # the tests of the store on etcd start one; without it they say 
     "(Debian and Ubuntu: apt install etcd-server etcd-client openssl)"
 }
 
+ensure_databases() { # the tests of participants start one of each; without them they say that they were skipped
+  local missing=()
+  compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || command -v postgres >/dev/null || missing+=(postgresql)
+  [[ -x /usr/sbin/mariadbd ]] || command -v mariadbd >/dev/null || missing+=(mariadb-server)
+  [[ ${#missing[@]} == 0 ]] && return
+  install_packages "${missing[@]}" || say "${missing[*]} missing, its tests are skipped" \
+    "(Debian and Ubuntu: apt install ${missing[*]})"
+}
+
 [[ $(uname -s) == Linux ]] || fail "unisono runs on Linux (it needs pidfd); this is $(uname -s)"
 ensure_venv
 ensure_dependencies
@@ -184,4 +193,5 @@ if [[ ${1:-} == checks ]]; then
   ensure_rust
   ensure_rust_checks
   ensure_etcd
+  ensure_databases
 fi

@@ -1,0 +1,226 @@
+"""
+XA over PostgreSQL's PREPARE TRANSACTION: which answer a call gets, and which statements make it true. Pure.
+
+The branch's transaction holds the row of the fence, what the participant's code changed, and nothing else
+when it is prepared under the name ``PREFIX:GID:BRANCH``. Until it is committed or rolled back the row is
+locked and invisible; afterwards it is the evidence of what became of the branch:
+
+* commit: COMMIT PREPARED. Where there is no such transaction any more, a row ``done`` says that it has been
+  committed, and none that somebody rolled it back by hand: a contradiction, which is said, never swallowed.
+* rollback: ROLLBACK PREPARED, where "no such transaction" is fine; then the row ``fenced``, so that a prepare
+  that is late finds it. If that row can't be had, the prepare is just under way: both once more.
+
+A prepared transaction keeps no reply that could be read before its commit, so prepare answers none.
+
+Sources: PostgreSQL, PREPARE TRANSACTION; pgjdbc 4438 and 4443 (57P01 is unknown, not rolled back).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+from unisono.client.participant.dialects import Dialect
+from unisono.client.participant.fence import (
+    Broken,
+    again,
+    answer_to,
+    begin,
+    find,
+    insert,
+    is_late,
+    judge_forward,
+    refuse,
+    seal,
+    select,
+    stale,
+    too_late,
+    work,
+)
+from unisono.client.participant.protocol import Answer, Call, Done, Refused, StillWorking, no
+from unisono.client.participant.steps import Commit, Fault, Fence, Result, Rollback, Run, Step
+
+NAME_MAX = 199  # bytes, PostgreSQL's limit
+PREFIX_MAX = 32
+ROUNDS = 3  # of a rollback that meets its prepare, each at most LOCK_MS long
+
+_NOT_THERE = "42704"
+_BUSY_OR_DISABLED = "55000"
+_LOCKED = "55P03"
+_DUPLICATE = "42710"
+_NOT_POSSIBLE = "0A000"  # temporary tables, NOTIFY, exported snapshots
+
+LISTED = "SELECT 1 FROM pg_prepared_xacts WHERE gid = ? AND database = current_database()"
+ADVISORY = "SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory'"
+
+
+def prepared_name(prefix: str, gid: str, branch: str) -> str:
+    """The name under which a branch is prepared; its parts hold no colon and no quote."""
+    return f"{prefix}:{gid}:{branch}"
+
+
+def prepared(dialect: Dialect, call: Call, prefix: str) -> Fence:
+    """
+    Carry out one call of an XA branch.
+
+    Args:
+        dialect: PostgreSQL's.
+        call: What the coordinator asks.
+        prefix: Whose prepared transactions these are, so that two clusters that share a database never
+            touch each other's.
+    """
+    name = prepared_name(prefix, call.gid, call.branch)
+    if call.kind == "forward":
+        return again(lambda: _prepare(dialect, call, name))
+    if call.kind == "finish":
+        return again(lambda: _commit(dialect, call, name))
+    return again(lambda: _rollback(dialect, call, name))
+
+
+# -- prepare -----------------------------------------------------------------------------------------
+
+
+def _prepare(dialect: Dialect, call: Call, name: str) -> Fence:
+    yield begin(call)
+    try:
+        row = yield from insert(dialect, call, "running")
+    except Fault as fault:
+        if fault.state != _LOCKED:
+            raise
+        yield Rollback()
+        if (yield from _is_listed(name)):
+            return Done()
+        return StillWorking(detail="this branch is being prepared")
+    if row is None:
+        row = yield from select(dialect, call)
+        return _without_reply((yield from judge_forward(call, row)))
+    if (yield from is_late(call)):
+        yield Rollback()
+        return too_late(call)
+    try:
+        yield from work(dialect, call)
+        yield from seal(dialect, call, row, "done", None)
+        yield from _refuse_session_state()
+        yield from _prepare_as(name)
+    except Refused as error:
+        yield Rollback()
+        return (yield from refuse(dialect, call, error))
+    return Done()
+
+
+def _without_reply(answer: Answer) -> Answer:
+    return Done() if isinstance(answer, Done) else answer
+
+
+def _refuse_session_state() -> Generator[Step, Any, None]:
+    """Advisory locks would be kept with the prepared transaction, or outlive it in the session."""
+    held: Result = yield Run(ADVISORY, (), rows=True)
+    if held.rows[0][0]:
+        raise Refused(
+            "the branch's code holds an advisory lock, which can't be prepared", code="unpreparable"
+        )
+
+
+def _prepare_as(name: str) -> Generator[Step, Any, None]:
+    """
+    Prepare, and see to it that it was prepared: in an aborted block PREPARE TRANSACTION succeeds with the tag
+    ROLLBACK, and has prepared nothing.
+    """
+    try:
+        result: Result = yield Run(f"PREPARE TRANSACTION '{name}'")
+    except Fault as fault:
+        raise _vote_of(fault, name) from fault
+    if result.tag is None:  # a driver that does not tell
+        if not (yield from _is_listed(name)):
+            raise Refused(ROLLED_BACK, code="unpreparable")
+    elif result.tag != "PREPARE TRANSACTION":
+        raise Refused(ROLLED_BACK, code="unpreparable")
+
+
+ROLLED_BACK = "PREPARE TRANSACTION prepared nothing: the transaction had been aborted or ended"
+
+
+def _vote_of(fault: Fault, name: str) -> Exception:
+    """What a failed PREPARE TRANSACTION means; it has rolled back, unless the server went away."""
+    if fault.state == _BUSY_OR_DISABLED:
+        return Broken(
+            "this PostgreSQL prepares no transactions: set max_prepared_transactions above the number of"
+            f" branches that are prepared at a time, and restart it ({fault})"
+        )
+    if fault.state.startswith("53"):
+        return Broken(
+            "this PostgreSQL can't prepare any more transactions at a time: raise max_prepared_transactions"
+            f" ({fault})"
+        )
+    if fault.state == _DUPLICATE:
+        return Broken(
+            f"{name} is prepared, but the fence has no row for it: another database has the same prefix?"
+        )
+    if fault.state == _NOT_POSSIBLE:
+        return Refused(f"the branch's code did what can't be prepared: {fault}", code="unpreparable")
+    if fault.state.startswith("23"):
+        return Refused(f"a constraint that is checked at the end forbids it: {fault}", code="constraint")
+    return fault
+
+
+# -- commit ------------------------------------------------------------------------------------------
+
+
+def _commit(dialect: Dialect, call: Call, name: str) -> Fence:
+    try:
+        yield Run(f"COMMIT PREPARED '{name}'")
+    except Fault as fault:
+        if fault.state == _BUSY_OR_DISABLED:
+            return StillWorking(detail="another session finishes this branch")
+        if fault.state != _NOT_THERE:
+            return answer_to(fault)
+    else:
+        return Done()
+    yield begin(call)
+    row = yield from find(dialect, call)
+    yield Rollback()
+    if row is not None and row.state == "done":
+        return Done()
+    if row is not None and row.state != "running":
+        return no("contradiction", f"the branch is {row.state}, so it can't be committed any more")
+    return no(
+        "lost",
+        f"{name} is not prepared, and the fence has no record of its commit: somebody rolled it back, or the"
+        " database lost it",
+    )
+
+
+# -- rollback ----------------------------------------------------------------------------------------
+
+
+def _rollback(dialect: Dialect, call: Call, name: str) -> Fence:
+    for _ in range(ROUNDS):
+        try:
+            yield Run(f"ROLLBACK PREPARED '{name}'")
+        except Fault as fault:
+            if fault.state == _BUSY_OR_DISABLED:
+                break
+            if fault.state != _NOT_THERE:
+                return answer_to(fault)
+        yield begin(call)
+        try:
+            row = yield from insert(dialect, call, "fenced")
+        except Fault as fault:
+            if fault.state != _LOCKED:
+                raise
+            yield Rollback()
+            continue  # in flight, or prepared just now
+        if row is not None:
+            yield Commit()
+            return Done()
+        row = yield from select(dialect, call)
+        yield Rollback()
+        if row.state == "done":
+            return no("contradiction", "the branch has been committed, so it can't be rolled back any more")
+        return stale(call, row) if call.epoch < row.epoch else Done()
+    return StillWorking(detail="this branch is being prepared or finished")
+
+
+def _is_listed(name: str) -> Generator[Step, Any, bool]:
+    result: Result = yield Run(LISTED, (name,), rows=True)
+    return bool(result.rows)
