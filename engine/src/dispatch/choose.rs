@@ -4,7 +4,8 @@
 //!   that share it where their number is not limited. Targets within a quarter of the best are as good as the
 //!   best; of those the one with the fewest requests is taken, ties in turn. One of which nothing is known is
 //!   taken to be like the median, and one of which nothing has been heard for ten seconds gets the next request,
-//!   since what is known of a slow target would else never change.
+//!   since what is known of a slow target would else never change. One that has begun no answer for as long as
+//!   hedging waits is expected to take as long again: it may have stopped.
 //! * `least_requests`: fewest in flight, of all of them, ties in turn.
 //! * `round_robin`: each in turn. `weighted`: in turn as often as its weight says, evenly spread (nginx's smooth
 //!   weighted round robin). `random`: any.
@@ -282,12 +283,16 @@ impl Service {
 
     fn expected(&self, target: &Target, now: Time) -> Option<f64> {
         let seconds = target.speed.seconds()?;
-        Some(match self.policy.concurrency {
+        let expected = match self.policy.concurrency {
             Concurrency::Limit(_) => seconds,
             Concurrency::Unlimited | Concurrency::Auto => {
                 seconds * f64::from(target.in_flight + 1) / target.warmth(self.policy.slow_start, now).max(0.1)
             }
-        })
+        };
+        // What has stopped goes on no sooner than after as long again, as far as anybody knows.
+        let late = self.hedge_after().unwrap_or(Time::MAX);
+        let silence = target.silence(now).filter(|silence| *silence > late);
+        Some(silence.map_or(expected, |silence| expected.max(silence.as_secs_f64())))
     }
 
     /// Notes the targets that have begun no answer for long though others have. Never more than half, so that a

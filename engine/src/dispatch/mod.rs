@@ -5,8 +5,10 @@
 //! until a target has a free *place*, and the first in the queue gets the first place that frees.
 //! Connections, retries and bodies are `proxy/`'s.
 
+mod admission;
 mod budget;
 mod choose;
+mod ending;
 mod estimate;
 mod hashing;
 mod health;
@@ -20,6 +22,8 @@ mod target;
 
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod words;
 
 use std::time::Duration;
 

@@ -84,7 +84,7 @@ impl Service {
     /// queue came before.
     pub(super) fn next_held(&mut self, now: Time) -> Option<Next> {
         let (place, own) = self.queue.held.first(|claim| self.has_free_place(claim.own, now))?;
-        if self.queue.next(now).is_some_and(|(first, _)| first < place) {
+        if self.queue.next(self.no_chance(), now).is_some_and(|(first, _)| first < place) {
             return None;
         }
         self.queue.leave(place);

@@ -1,5 +1,6 @@
 //! What holds for every sequence of events: places are never over-used, no request waits beside an eligible
-//! free place, and every request that waits is answered once.
+//! free place, and every request that waits is answered once; and nothing that happens to targets, in whatever order and
+//! at whatever times, breaks it.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -7,7 +8,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::{
-    Ask, Class, Failure, Next, Outcome, Policy, Refusal, Service, Sought, TargetInfo, TargetKey, Ticket, Time,
+    Ask, Class, Concurrency, Failure, Next, Outcome, Policy, Refusal, Service, Sought, TargetInfo, TargetKey, Ticket,
+    Time,
 };
 
 const INFO: TargetInfo = TargetInfo { name: 0, weight: 100 };
@@ -201,6 +203,69 @@ proptest! {
 
         for step in &steps {
             world.apply(step);
+        }
+    }
+
+    #[test]
+    fn whatever_becomes_of_requests_it_goes_on(
+        limit in 0u32..4, hold in any::<bool>(), steps in prop::collection::vec((0u8..10, any::<usize>(), 0u64..4000), 1..300),
+    ) {
+        let concurrency = match limit {
+            0 => Concurrency::Auto,
+            3 => Concurrency::Unlimited,
+            limit => Concurrency::Limit(limit),
+        };
+        let mut service = Service::new(Policy { concurrency, hold, ..Policy::default() }, 7);
+        let mut now = Time::from_secs(1);
+        let mut targets: Vec<_> = (0..3).map(|_| service.add(INFO, now)).collect();
+        let mut placed: Vec<TargetKey> = Vec::new();
+        let mut waiting = HashSet::new();
+        for (kind, at, ms) in steps {
+            let span = Time::from_millis(ms);
+            match (kind, placed.is_empty()) {
+                (0..=2, _) => {
+                    let (ticket, own) = (service.ticket(), targets.get(at % 5).copied());
+                    let ask = Ask {
+                        ticket, avoid: &targets[..at % targets.len()], own, hash: None, is_again: false,
+                        class: Class::Normal, deadline: now + span, bytes: 1,
+                    };
+                    match service.seek(&ask, now) {
+                        Sought::Placed(key) => placed.push(key),
+                        Sought::Waiting => drop(waiting.insert(ticket)),
+                        Sought::Refused(_) => {}
+                    }
+                }
+                (3..=6, false) => {
+                    let key = placed.swap_remove(at % placed.len());
+                    let outcome = [
+                        Outcome::Ok { took: span, among: 1 },
+                        Outcome::Abandoned { after: span },
+                        Outcome::Failed(Failure::Timeout),
+                        Outcome::Busy { retry_after: span },
+                    ][usize::from(kind - 3)];
+                    service.begun(key, now);
+                    service.finished(key, true, &outcome, now);
+                }
+                (7, false) => {
+                    let key = placed.swap_remove(at % placed.len());
+                    service.finished(key, false, &Outcome::Abandoned { after: span }, now);
+                }
+                (8, _) => {
+                    service.remove(targets.swap_remove(at % targets.len()));
+                    targets.push(service.add(INFO, now));
+                }
+                _ => now += span,
+            }
+            placed.extend(service.seek_idle(&targets[..1], now));
+            while let Some(next) = service.next(now) {
+                let (Next::Granted(ticket, _) | Next::Shed(ticket, _)) = next;
+                prop_assert!(waiting.remove(&ticket), "one that waits is answered, once");
+                placed.extend(if let Next::Granted(_, key) = next { Some(key) } else { None });
+            }
+            let wake = service.wake_at(now);
+            prop_assert_eq!(waiting.len(), service.waiting());
+            // Nothing is put off for longer than an ejected target is, 5 s and a fifth.
+            prop_assert!(wake.is_none_or(|at| now <= at && at <= now + Time::from_secs(6)), "{:?} at {:?}", wake, now);
         }
     }
 

@@ -6,6 +6,9 @@ use super::Time;
 use super::own::Held;
 use super::service::{Ask, TargetKey, Ticket};
 
+/// A request that is given up is told so when this part of its time is left.
+const HEARD_SHARE: u32 = 50;
+
 /// Which requests go first. Lower is earlier.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Class {
@@ -41,6 +44,15 @@ pub(super) struct Waiting {
     pub since: Time,
     pub deadline: Time,
     bytes: u64,
+}
+
+impl Waiting {
+    /// From when on it is not worth beginning where half of the requests take `p50`: it would hardly end in its time.
+    /// Early enough, too, for the client to hear of it before it goes.
+    pub fn last_call(&self, p50: Time) -> Time {
+        let heard = self.deadline.saturating_sub(self.since) / HEARD_SHARE;
+        self.deadline.saturating_sub((p50 / 2).max(heard))
+    }
 }
 
 /// Requests in the order of class and ticket.
@@ -99,11 +111,12 @@ impl Queue {
         }
     }
 
-    /// Who is served next: of the first class that waits the oldest, or the newest while that is overloaded.
-    pub fn next(&self, now: Time) -> Option<((Class, Ticket), &Waiting)> {
+    /// Who is served next: of the first class that waits the oldest, or the newest while that is overloaded, for which
+    /// see [`is_overloaded`](Self::is_overloaded).
+    pub fn next(&self, no_chance: Option<Time>, now: Time) -> Option<((Class, Ticket), &Waiting)> {
         let (&(class, _), _) = self.waiting.first_key_value()?;
         let mut of_class = self.of(class);
-        let found = if self.is_overloaded(class, now) { of_class.next_back() } else { of_class.next() };
+        let found = if self.is_overloaded(class, no_chance, now) { of_class.next_back() } else { of_class.next() };
         found.map(|(place, waiting)| (*place, waiting))
     }
 
@@ -114,10 +127,13 @@ impl Queue {
     }
 
     /// Whether the oldest of a class has used up half of its time: serving in order would then give all places to
-    /// requests that end too late.
-    fn is_overloaded(&self, class: Class, now: Time) -> bool {
+    /// requests that end too late. A quarter is enough where a wait of `no_chance` is less than that: no queue gets so
+    /// long by chance that could be served in order.
+    fn is_overloaded(&self, class: Class, no_chance: Option<Time>, now: Time) -> bool {
         self.of(class).next().is_some_and(|(_, oldest)| {
-            2 * now.saturating_sub(oldest.since) > oldest.deadline.saturating_sub(oldest.since)
+            let time = oldest.deadline.saturating_sub(oldest.since);
+            let most = no_chance.map_or(time / 2, |wait| wait.clamp(time / 4, time / 2));
+            now.saturating_sub(oldest.since) > most
         })
     }
 

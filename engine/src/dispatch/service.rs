@@ -4,9 +4,10 @@
 //! * a target never has more requests than its limit;
 //! * no request waits while an eligible target has a free place;
 //! * waiting requests are served by class, then by the age of their ticket, so that a request that is tried again
-//!   goes before younger ones; while the oldest has used up half of its time the newest goes first, since those that
-//!   can't be in time any more would otherwise take all places;
-//! * a request whose expected wait is longer than its time is refused at once;
+//!   goes before younger ones; while the oldest has used up half of its time, or a quarter where so long a wait is no
+//!   chance, the newest goes first, since those that can't be in time any more would otherwise take all places;
+//! * a request whose expected wait is longer than its time is refused at once; one that waits and can hardly be in time
+//!   any more is sent away;
 //! * among eligible targets the one where the answer is expected first is taken, see [`super::choose`]; targets
 //!   that the request has already failed on come last;
 //! * a target that refused a connection is set aside for 100 ms, doubling to 2 s; when there is no other, it
@@ -18,11 +19,11 @@ use slab::Slab;
 
 use super::Time;
 use super::choose::{Choosing, Wish};
+use super::ending::Known;
 use super::estimate::Times;
 use super::health::Cause;
-use super::outcome::{Failure, Outcome};
-use super::policy::{Concurrency, Policy};
-use super::queue::{Class, Queue, Refusal};
+use super::policy::Policy;
+use super::queue::{Class, Queue, Refusal, Waiting};
 use super::target::{Target, TargetInfo};
 
 /// How often it is looked at again whether a request that is held had better go to a slow target.
@@ -123,18 +124,8 @@ pub struct Service {
     pub(super) chance: u64,
     /// When a target last answered.
     pub(super) heard_at: Time,
-    notices: Vec<Notice>,
+    pub(super) notices: Vec<Notice>,
     pub(super) choosing: Choosing,
-}
-
-/// What the service's times come to, in seconds; `None`: too little is known.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Known {
-    pub p50: Option<Time>,
-    pub p99: Option<Time>,
-    pub mean: Option<f64>,
-    /// Samples since this was worked out.
-    age: u32,
 }
 
 impl Service {
@@ -230,24 +221,22 @@ impl Service {
     /// What is to be done for a request that waits; `None`: nothing now. To be called until it gives nothing after
     /// every `add`, `finished`, `connected`, `begun`, `set_policy` and `wake_at`.
     pub fn next(&mut self, now: Time) -> Option<Next> {
+        if self.queue.is_empty() {
+            return None;
+        }
         self.release_held(now);
         if let Some(granted) = self.next_held(now) {
             return Some(granted);
         }
-        let needed = self.known.p50.unwrap_or_default() / 2;
-        if let Some((place, oldest)) = self.queue.oldest()
-            && oldest.deadline < now + needed
-        {
-            let wait = now.saturating_sub(oldest.since);
-            self.queue.leave(place);
-            return Some(Next::Shed(place.1, Refusal::Late { wait }));
-        }
-        let (place, waiting) = self.queue.next(now)?;
-        if waiting.deadline < now + needed {
+        let (oldest, next) = (self.queue.oldest(), self.queue.next(self.no_chance(), now));
+        let is_late = |waiting: &Waiting| self.known.p50.is_some_and(|p50| waiting.last_call(p50) <= now);
+        let late = oldest.into_iter().chain(next).find(|(_, waiting)| is_late(waiting));
+        if let Some((place, waiting)) = late {
             let wait = now.saturating_sub(waiting.since);
             self.queue.leave(place);
             return Some(Next::Shed(place.1, Refusal::Late { wait }));
         }
+        let (place, waiting) = next?;
         let (avoid, hash, waited) = (waiting.avoid.clone(), waiting.hash, now.saturating_sub(waiting.since));
         let key = self.choose(&Wish { avoid: &avoid, hash, waited }, now)?;
         self.queue.leave(place);
@@ -255,95 +244,11 @@ impl Service {
         Some(Next::Granted(place.1, key))
     }
 
-    /// A connection to the target was made.
-    pub fn connected(&mut self, key: TargetKey) {
-        if self.target_mut(key).is_some_and(Target::connected) {
-            self.notices.push(Notice::Returned(key));
-        }
-    }
-
-    /// The target has begun to answer a request: it does not stall. True when it was thought to.
-    pub fn begun(&mut self, key: TargetKey, now: Time) -> bool {
-        self.heard_at = now;
-        let returns = self.target_mut(key).is_some_and(|target| target.heard(now));
-        if returns {
-            self.notices.push(Notice::Returned(key));
-        }
-        returns
-    }
-
-    /// A target has said in an answer how many requests it has in flight, from whomever.
-    pub fn reported(&mut self, key: TargetKey, in_flight: u32) {
-        if let Some(target) = self.target_mut(key) {
-            target.reported = Some((in_flight, target.in_flight));
-        }
-    }
-
-    /// Gives back the place of a request that is over. `has_begun`: [`Service::begun`] was called for it.
-    pub fn finished(&mut self, key: TargetKey, has_begun: bool, outcome: &Outcome, now: Time) {
-        let alone_max = self.serving() / 2;
-        let left_alone = self.targets.iter().filter(|(_, target)| target.is_left_alone(now)).count();
-        let peers = matches!(outcome, Outcome::Failed(_)).then(|| self.peers_share(key, now)).flatten();
-        let chance = self.unit();
-        let eject = self.policy.eject && left_alone < alone_max;
-        let Some(target) = self.target_mut(key) else { return };
-        target.in_flight = target.in_flight.saturating_sub(1);
-        if !has_begun {
-            target.unanswered = target.unanswered.saturating_sub(1);
-        }
-        let mut notice = None;
-        match *outcome {
-            Outcome::Ok { took, among } => {
-                target.speed.add(took);
-                target.peak.add(took, now);
-                target.auto.answered(took, among);
-                target.ok_count += 1;
-                if target.health.ok(now) {
-                    target.begin_anew(now);
-                    notice = Some(Notice::Returned(key));
-                }
-            }
-            Outcome::Failed(Failure::Connect) => {
-                notice = target.unreachable(now).then_some(Notice::Unreachable(key));
-            }
-            Outcome::Failed(failure) => {
-                if failure == Failure::Timeout {
-                    target.auto.overloaded();
-                }
-                if let Some(cause) = target.health.failed(peers, now)
-                    && eject
-                {
-                    target.health.put_aside(chance, now);
-                    notice = Some(Notice::Ejected(key, cause));
-                }
-            }
-            Outcome::Busy { retry_after } if left_alone < alone_max => {
-                target.paused_until = target.paused_until.max(now + retry_after);
-                target.auto.overloaded();
-            }
-            Outcome::Busy { .. } => {}
-            Outcome::Abandoned { after } => target.speed.at_least(after),
-        }
-        if target.in_flight == 0 && !target.serving {
-            self.targets.remove(key.index);
-        }
-        self.notices.extend(notice);
-        if let Outcome::Ok { took, .. } = *outcome {
-            self.learn(took);
-        }
-    }
-
     /// Whether a target other than these may get requests.
     pub fn has_other(&self, avoid: &[TargetKey]) -> bool {
         self.targets
             .iter()
             .any(|(index, target)| target.serving && !avoid.contains(&TargetKey { index, serial: target.serial }))
-    }
-
-    /// How long a first try has before a second one beside it: the larger of the 99th percentile and twice the
-    /// median; `None`: too little is known.
-    pub fn hedge_after(&self) -> Option<Time> {
-        Some(self.known.p99?.max(self.known.p50? * 2))
     }
 
     /// When time alone next changes something for a request that waits; `None`: it does not.
@@ -355,15 +260,19 @@ impl Service {
         let opening = self
             .targets
             .iter()
-            .filter(|(_, target)| target.serving && target.has_place(self.full_limit(target)))
+            // One that stalls opens when it answers, not when some time is over.
+            .filter(|(_, target)| target.serving && !target.stalled && target.has_place(self.full_limit(target)))
             .map(|(_, target)| self.opens_at(target, fresh))
             .filter(|at| *at > now)
             .min();
         let rising =
             self.targets.iter().any(|(_, target)| target.serving && self.limit(target, now) < self.full_limit(target));
         let held = self.queue.held.ends_at().map(|at| at.max(now));
+        let last_call =
+            self.queue.oldest().zip(self.known.p50).map(|((_, oldest), p50)| oldest.last_call(p50).max(now));
         let holding = self.policy.hold.then(|| now + self.known.p50.unwrap_or_default().max(HOLD_LOOK_MIN));
-        opening.into_iter().chain(rising.then(|| now + super::target::RISE_EACH)).chain(held).chain(holding).min()
+        let rising = rising.then(|| now + super::target::RISE_EACH);
+        opening.into_iter().chain(rising).chain(held).chain(holding).chain(last_call).min()
     }
 
     /// What happened to targets since this was asked last.
@@ -398,7 +307,7 @@ impl Service {
         self.targets.get(key.index).filter(|target| target.serial == key.serial)
     }
 
-    fn target_mut(&mut self, key: TargetKey) -> Option<&mut Target> {
+    pub(super) fn target_mut(&mut self, key: TargetKey) -> Option<&mut Target> {
         self.targets.get_mut(key.index).filter(|target| target.serial == key.serial)
     }
 
@@ -406,55 +315,6 @@ impl Service {
         self.turn = key.index + 1;
         if let Some(target) = self.target_mut(key) {
             target.take(now);
-        }
-    }
-
-    fn refusal(&self, ask: &Ask<'_>, now: Time) -> Option<Refusal> {
-        let (places, _) = self.places();
-        let queue_max = self.policy.queue_max.unwrap_or_else(|| {
-            places.map_or(10_000, |places| {
-                usize::try_from(places).unwrap_or(usize::MAX).saturating_mul(50).clamp(128, 10_000)
-            })
-        });
-        if self.queue.len() >= queue_max || self.queue.bytes().saturating_add(ask.bytes) > self.policy.queue_bytes_max {
-            return Some(Refusal::QueueFull);
-        }
-        let (mean, p50) = (self.known.mean?, self.known.p50?);
-        let places = places.filter(|places| *places > 0)?;
-        let before = self.queue.before(ask.class) + 1;
-        let wait = Time::try_from_secs_f64(before as f64 * mean / places as f64).ok()?;
-        (now + wait + p50 > ask.deadline).then_some(Refusal::Late { wait })
-    }
-
-    /// Places in all (`None`: not limited) and those taken.
-    fn places(&self) -> (Option<u64>, u64) {
-        let serving = self.targets.iter().filter(|(_, target)| target.serving);
-        let (mut places, mut taken) = (Some(0u64), 0u64);
-        for (_, target) in serving {
-            places = places.zip(self.full_limit(target)).map(|(places, limit)| places + u64::from(limit));
-            taken += u64::from(target.in_flight);
-        }
-        // Of no targets nothing is known, not even that there will be a limit.
-        (places.filter(|_| self.policy.concurrency != Concurrency::Unlimited), taken)
-    }
-
-    fn peers_share(&mut self, key: TargetKey, now: Time) -> Option<f64> {
-        let others = self.targets.iter_mut().filter(|(index, target)| target.serving && *index != key.index);
-        let mut shares: Vec<f64> = others.filter_map(|(_, target)| target.health.share(now)).collect();
-        shares.sort_by(f64::total_cmp);
-        shares.get(shares.len() / 2).copied()
-    }
-
-    fn learn(&mut self, took: Time) {
-        self.times.add(took);
-        self.known.age += 1;
-        if self.known.age >= 64 || self.known.p50.is_none() {
-            self.known = Known {
-                p50: self.times.quantile(0.5),
-                p99: self.times.quantile(0.99),
-                mean: self.times.mean(),
-                age: 0,
-            };
         }
     }
 

@@ -51,6 +51,10 @@ pub(super) struct Target {
     pub heard_at: Time,
     /// It has begun no answer for too long while others did.
     pub stalled: bool,
+    /// A request was given up because no answer had begun, and none has begun since.
+    is_silent: bool,
+    /// It is taken to be silent until then.
+    silent_until: Time,
     pub ok_count: u64,
     /// Since when its limit rises; `None`: it does not.
     warm_since: Option<Time>,
@@ -78,6 +82,8 @@ impl Target {
             unanswered: 0,
             heard_at: now,
             stalled: false,
+            is_silent: false,
+            silent_until: Time::ZERO,
             ok_count: 0,
             warm_since,
             strikes: 0,
@@ -94,7 +100,7 @@ impl Target {
 
     pub fn take(&mut self, now: Time) {
         self.in_flight += 1;
-        if self.unanswered == 0 {
+        if self.unanswered == 0 && !self.is_silent {
             self.heard_at = now;
         }
         self.unanswered += 1;
@@ -105,7 +111,19 @@ impl Target {
     pub fn heard(&mut self, now: Time) -> bool {
         self.heard_at = now;
         self.unanswered = self.unanswered.saturating_sub(1);
+        (self.is_silent, self.silent_until) = (false, Time::ZERO);
         std::mem::replace(&mut self.stalled, false)
+    }
+
+    /// A request was given up because no answer had begun: it is likely to stay silent for as long again.
+    pub fn silent(&mut self, now: Time) {
+        self.is_silent = true;
+        self.silent_until = now + now.saturating_sub(self.heard_at);
+    }
+
+    /// How long it has begun no answer, if it ought to have.
+    pub fn silence(&self, now: Time) -> Option<Time> {
+        (self.unanswered > 0 || now < self.silent_until).then(|| now.saturating_sub(self.heard_at))
     }
 
     /// No connection could be made; true when that is news.

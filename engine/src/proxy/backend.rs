@@ -299,10 +299,10 @@ impl Backend {
         }
         match tokio::time::timeout(patience, receiver).await {
             Ok(Ok(Ok(place))) => Ok(place),
-            Ok(Ok(Err(Refusal::Late { wait }))) => Err(NoPlace::Shed(wait)),
             Ok(Ok(Err(Refusal::QueueFull))) => Err(NoPlace::QueueFull),
-            // The sender lives in `waiters` as long as this request does, so only time can run out here.
+            // The sender lives in `waiters` as long as this request does, so from here on time has run out.
             _ if self.core().service.serving() == 0 => Err(NoPlace::NoTarget),
+            Ok(Ok(Err(Refusal::Late { wait }))) => Err(NoPlace::Shed(wait)),
             _ => Err(NoPlace::WaitTimeout),
         }
     }

@@ -130,7 +130,10 @@ impl<'a> Delivery<'a> {
         let waited = began.elapsed();
         self.record.waited(waited);
         self.patience = self.patience.saturating_sub(waited);
-        sought.map_err(|why| if self.is_over(Instant::now()) { self.too_late() } else { self.no_place(why) })
+        sought.map_err(|why| match why {
+            NoPlace::NoTarget | NoPlace::WaitTimeout if self.is_over(Instant::now()) => self.too_late(),
+            _ => self.no_place(why),
+        })
     }
 
     async fn attempt(&mut self, client: &ClientState, place: Place) -> Result<Answered, Lost> {

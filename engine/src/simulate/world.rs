@@ -1,8 +1,7 @@
 //! Time passes from event to event: requests come, are tried, end, are tried again or hedged, and go away.
 //!
-//! Around dispatch it does what the gateway does (`proxy/`): budgets, backoff, hedges, deadlines. Three things
-//! are simpler than life: sending takes no time, a try that is given up ends at the instance at once, and an idle
-//! place for a hedge is asked for once, where the gateway looks again.
+//! Around dispatch it does what the gateway does (`proxy/`): budgets, backoff, hedges, deadlines. Two things
+//! are simpler than life: sending takes no time, and a try that is given up ends at the instance at once.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -24,6 +23,8 @@ const RETRY_SHARE: f64 = 0.2;
 const RETRY_FLOOR_PER_S: f64 = 10.0;
 const BACKOFF_FIRST: Time = Time::from_millis(25);
 const BACKOFF_MAX: Time = Time::from_millis(250);
+/// How often at most an idle place for a hedge is looked for while there is none; also `proxy/hedge.rs`.
+const LOOK_EACH_MIN: Time = Time::from_millis(5);
 /// A run with more events than this for each request does not end.
 const EVENTS_MAX_EACH: usize = 1000;
 
@@ -38,8 +39,8 @@ enum Event {
     },
     /// A request is tried again.
     Again(Name),
-    /// A request may be hedged.
-    Hedge(Name),
+    /// A request may be hedged; if it can't be, again after this.
+    Hedge(Name, Time),
     /// The client goes away.
     Leave(Name),
     /// A dispatcher looks at its queue though nothing happened.
@@ -200,13 +201,13 @@ impl<'a> World<'a> {
                 }
             }
             Event::Again(name) if self.is_there(name) => self.seek(name.index, true),
-            Event::Hedge(name) if self.is_there(name) => self.hedge(name.index),
+            Event::Hedge(name, pause) if self.is_there(name) => self.hedge(name, pause),
             Event::Leave(name) if self.is_there(name) => self.finish(name.index, &Ending::Late),
             Event::Wake(dispatcher) => {
                 self.dispatchers[dispatcher].wake = None;
                 self.grant(dispatcher);
             }
-            Event::Again(_) | Event::Hedge(_) | Event::Leave(_) => {}
+            Event::Again(_) | Event::Hedge(..) | Event::Leave(_) => {}
         }
     }
 
@@ -291,7 +292,7 @@ impl<'a> World<'a> {
         self.instances[instance].local.push_back(found);
         self.begin_next(instance);
         if let Some(after) = hedge {
-            self.at(self.now + after, Event::Hedge(name));
+            self.at(self.now + after, Event::Hedge(name, (after / 4).max(LOOK_EACH_MIN)));
         }
     }
 
@@ -336,22 +337,21 @@ impl<'a> World<'a> {
         self.at(self.now + pause, Event::Again(name));
     }
 
-    fn hedge(&mut self, index: usize) {
+    fn hedge(&mut self, name: Name, pause: Time) {
         let Some(share) = self.scenario.hedge else { return };
-        let request = &self.requests[index];
+        let request = &self.requests[name.index];
         let &[first] = request.tries.as_slice() else { return };
         let avoid = [self.tries[first].key];
         let own = &mut self.dispatchers[request.dispatcher];
-        if !own.hedges.withdraw(share, 0.0, self.now) {
-            return;
-        }
-        match own.service.seek_idle(&avoid, self.now) {
-            Some(key) => {
+        if own.hedges.withdraw(share, 0.0, self.now) {
+            if let Some(key) = own.service.seek_idle(&avoid, self.now) {
                 self.report.hedges += 1;
-                self.place(index, key);
+                self.place(name.index, key);
+                return;
             }
-            None => own.hedges.give_back(self.now),
+            own.hedges.give_back(self.now);
         }
+        self.at(self.now + pause, Event::Hedge(name, pause));
     }
 
     /// A try is over: its places at the instance and in dispatch are free.
