@@ -90,7 +90,7 @@ async def test_22_an_undo_that_meets_its_running_forward_call_waits_for_it(world
     forward = asyncio.create_task(call("action", {"action": {"hold": True}}))
     assert await asyncio.to_thread(world.entered.wait, 30)
 
-    early = await call("compensate")
+    early = await call("compensate", Deadline_Ms="300")
     world.go_on.set()
     done = await forward
     late = await call.until(204, "compensate")

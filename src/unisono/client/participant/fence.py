@@ -284,7 +284,8 @@ def begin(call: Call) -> Begin:
     """A transaction that waits no longer than the coordinator does."""
     left = call.remaining()
     statement = STATEMENT_MS if left is None else max(1, int(left * 1000))
-    return Begin(lock_ms=min(LOCK_MS, statement), statement_ms=statement)
+    # Half: a wait for a lock must end as such, and leave time to say so.
+    return Begin(lock_ms=min(LOCK_MS, max(1, statement // 2)), statement_ms=statement)
 
 
 def insert(
