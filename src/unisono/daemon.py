@@ -34,6 +34,7 @@ from typing import Any, Literal, TypeVar
 from unisono import __version__
 from unisono.api.addresses import BadAddress, allocate_port, bind_failure, parse_address
 from unisono.api.context import Context, NodeFacts
+from unisono.api.directory import ServiceDirectory
 from unisono.api.endpoints import Endpoint, Endpoints
 from unisono.api.listeners import tcp_listener, unix_listener
 from unisono.api.mirror import Mirror
@@ -49,6 +50,11 @@ from unisono.node.paths import NodeLock, StateFolder, StateFolderError, default_
 from unisono.store import opening
 from unisono.store.addresses import BadStoreAddress, parse_store
 from unisono.store.base import Store, StoreError
+from unisono.timestamps.hybrid import HybridClock
+from unisono.transactions import figures
+from unisono.transactions.calls import HttpCaller
+from unisono.transactions.coordinator import Coordinator
+from unisono.transactions.records import Record
 
 DEFAULT_LISTEN = "127.0.0.1:8080"
 
@@ -128,6 +134,15 @@ class _Node:
             in_flight=lambda: _WhenAsked(self._link.in_flight),
             measured=lambda: _WhenAsked(lambda: measured(self._link.measured())),
         )
+        self._caller = HttpCaller()
+        self._coordinator = Coordinator(
+            store,
+            node_id,
+            self._caller,
+            ServiceDirectory(self._mirror),
+            stamp=HybridClock().now,
+            tell=self._on_doubt,
+        )
         facts = NodeFacts(
             id=node_id,
             host=socket.gethostname(),
@@ -148,6 +163,7 @@ class _Node:
             metrics=self._metrics,
             allocate_port=allocate_port,
             stop=self._stop,
+            coordinator=self._coordinator,
             stopping=self._stopping,
         )
         endpoints = [Endpoint(unix_listener(self._folder.api_socket))]
@@ -169,6 +185,7 @@ class _Node:
             work = [
                 self._start(tasks, "gateway", self._gateway.run(self._on_gateway)),
                 self._start(tasks, "mirror", self._mirror.run()),
+                self._start(tasks, "transactions", self._coordinate()),
                 self._start(tasks, "agent", self._agent.run()),
                 self._start(tasks, "controller", self._controller.run()),
                 self._start(tasks, "api", self._serve_api(), may_end=True),
@@ -193,6 +210,18 @@ class _Node:
         """Adopting what runs comes first: the API's frameworks take longer to import than that takes."""
         await self._agent.ready.wait()
         await self._api.run()
+
+    async def _coordinate(self) -> None:
+        """Transactions that were open when the node ended go on before anything else is adopted."""
+        await self._mirror.now()
+        try:
+            await self._coordinator.run()
+        finally:
+            await self._caller.close()
+
+    def _on_doubt(self, record: Record) -> None:
+        reason = record.heuristic.reason if record.heuristic else ""
+        self._agent.tell("transaction-in-doubt", f"{record.namespace}/{record.gid}: {reason}")
 
     def _on_gateway(self) -> None:
         """A gateway answers that did not before: it has to learn what changed since its table was kept."""
@@ -257,7 +286,7 @@ class _Node:
 
     async def _metrics(self) -> str:
         try:
-            return await self._link.metrics()
+            return await self._link.metrics() + figures.text(self._coordinator)
         except GatewayError as error:
             raise OSError(str(error)) from error
 

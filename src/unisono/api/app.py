@@ -13,12 +13,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from unisono.api import applications, history, nodes, openapi, problems, services
+from unisono.api import applications, history, nodes, openapi, problems, services, transactions
 from unisono.api.context import Context
 from unisono.api.guard import BodyLimit
 from unisono.api.operations import routes
 
-OPERATIONS = (*nodes.OPERATIONS, *applications.OPERATIONS, *services.OPERATIONS, *history.OPERATIONS)
+OPERATIONS = (
+    *nodes.OPERATIONS,
+    *applications.OPERATIONS,
+    *services.OPERATIONS,
+    *history.OPERATIONS,
+    *transactions.OPERATIONS,
+)
 
 
 def create_app(context: Context) -> Starlette:

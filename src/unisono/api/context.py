@@ -16,6 +16,7 @@ from unisono.api.mirror import Mirror
 from unisono.api.views import Load
 from unisono.control.plan import AllocatePort
 from unisono.store.base import Store
+from unisono.transactions.coordinator import Coordinator
 
 MEASURE_TIMEOUT = 0.5  # seconds: figures are an extra, an answer does not wait for them
 
@@ -52,6 +53,7 @@ class Context:
     metrics: Callable[[], Awaitable[str]]
     allocate_port: AllocatePort
     stop: Callable[[], None]
+    coordinator: Coordinator | None = None  # of transactions
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def measurements(self) -> Mapping[str, Any]:

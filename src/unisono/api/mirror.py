@@ -46,6 +46,11 @@ class Mirror:
         revision = (await self._store.scan(LEADER_KEY)).revision
         return await self.reached(revision)
 
+    @property
+    def latest(self) -> Snapshot:
+        """All records as far as they have been followed: where a moment's delay does no harm."""
+        return self._snapshot
+
     async def reached(self, revision: int) -> Snapshot:
         """All records, once the mirror stands at ``revision`` or later."""
         async with self._moved:

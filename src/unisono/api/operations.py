@@ -105,7 +105,13 @@ def _query(kind: type[Any], request: Request) -> Any:
         raise of_validation(error) from error
 
 
-async def _body(kind: type[Any], request: Request) -> Any:
+async def json_body(request: Request) -> bytes:
+    """
+    A request's body that says it is JSON.
+
+    Raises:
+        Problem: It says something else.
+    """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     # No page of a browser can send this without being asked first (CORS): a form is never taken for JSON.
     if media_type != "application/json":
@@ -114,7 +120,11 @@ async def _body(kind: type[Any], request: Request) -> Any:
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             f"the body is {found}; JSON with the header Content-Type: application/json is right",
         )
+    return await request.body()
+
+
+async def _body(kind: type[Any], request: Request) -> Any:
     try:
-        return schemas.read(kind, await request.body())
+        return schemas.read(kind, await json_body(request))
     except ValidationError as error:
         raise of_validation(error) from error

@@ -20,8 +20,23 @@ from starlette.responses import JSONResponse
 
 from unisono.control.errors import CommandError, Conflict, Invalid, NotFound
 from unisono.store.base import Broken, MaybeDone, NotDone, StoreError
+from unisono.transactions import errors as transactions
+from unisono.transactions.errors import Elsewhere, TransactionError
 
 MEDIA_TYPE = "application/problem+json"
+
+_OF_TRANSACTIONS: dict[type[TransactionError], HTTPStatus] = {
+    transactions.Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
+    transactions.UrlNotAllowed: HTTPStatus.FORBIDDEN,
+    transactions.Unknown: HTTPStatus.NOT_FOUND,
+    transactions.Reused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    transactions.NotActive: HTTPStatus.PRECONDITION_FAILED,
+    transactions.Decided: HTTPStatus.CONFLICT,
+    transactions.NotInDoubt: HTTPStatus.CONFLICT,
+    transactions.Expired: HTTPStatus.GONE,
+    transactions.Elsewhere: HTTPStatus.MISDIRECTED_REQUEST,
+    transactions.TooMany: HTTPStatus.TOO_MANY_REQUESTS,
+}
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -31,6 +46,7 @@ SCHEMA: dict[str, Any] = {
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "detail": {"type": "string", "description": "what was found, and what would be right"},
+        "code": {"type": "string", "description": "the cause, for programs; it does not change"},
         "hint": {"type": "string", "description": "a remedy"},
         "errors": {
             "type": "array",
@@ -54,6 +70,8 @@ class Problem(Exception):
         *,
         hint: str | None = None,
         errors: Sequence[dict[str, str]] = (),
+        code: str | None = None,
+        more: Mapping[str, Any] | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
@@ -61,6 +79,8 @@ class Problem(Exception):
         self.detail = detail
         self.hint = hint
         self.errors = list(errors)
+        self.code = code
+        self.more = dict(more or {})
         self.headers = headers
 
 
@@ -72,11 +92,13 @@ def document(problem: Problem) -> dict[str, Any]:
         "status": int(problem.status),
         "detail": problem.detail,
     }
+    if problem.code:
+        body["code"] = problem.code
     if problem.hint:
         body["hint"] = problem.hint
     if problem.errors:
         body["errors"] = problem.errors
-    return body
+    return body | problem.more
 
 
 def response(problem: Problem) -> JSONResponse:
@@ -108,6 +130,16 @@ def of_store(error: StoreError) -> Problem:
         )
     assert isinstance(error, NotDone)  # noqa: S101 - the three branches of StoreError
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, f"nothing was done: {error}", hint="try again")
+
+
+def of_transaction(error: TransactionError) -> Problem:
+    """What the coordinator refused."""
+    status = _OF_TRANSACTIONS.get(type(error), HTTPStatus.CONFLICT)
+    errors = (
+        [{"field": error.field, "detail": error.detail}] if isinstance(error, transactions.Invalid) else []
+    )
+    more = {"node": error.node} if isinstance(error, Elsewhere) else None
+    return Problem(status, str(error), errors=errors, code=error.code, more=more)
 
 
 def of_http(error: HTTPException) -> Problem:
@@ -149,6 +181,7 @@ HANDLERS: Mapping[Any, Callable[[Request, Exception], Awaitable[JSONResponse]]] 
     Problem: _handler(lambda problem: problem),
     CommandError: _handler(of_command),
     StoreError: _handler(of_store),
+    TransactionError: _handler(of_transaction),
     HTTPException: _handler(of_http),
     # Nobody reads this answer; without it the log would tell of a fault.
     ClientDisconnect: _handler(lambda _: Problem(HTTPStatus.BAD_REQUEST, "the request broke off")),

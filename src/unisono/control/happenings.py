@@ -57,6 +57,10 @@ KINDS: dict[str, tuple[str, str]] = {
     "instance-adopted": ("agent", "A restarted node found an instance running and took it over."),
     "gateway-started": ("node", "The gateway process was started, or started again."),
     "gateway-exited": ("node", "The gateway process ended by itself."),
+    "transaction-in-doubt": (
+        "node",
+        "A branch may come to another end than its transaction; an operator should look (`unisono txn`).",
+    ),
     "node-started": ("node", "A node began to serve."),
     "leader-elected": ("controller", "A node's controller decides from now on."),
 }

@@ -16,7 +16,8 @@ from typing import NamedTuple
 from unisono.store.base import Compare, Delete, Entry, Field, LeaseEnded, Put
 from unisono.store.limits import prefix_end
 
-_MANY = 16  # so many keys coming or going at once are sorted in one go
+_MANY = 16  # so many keys coming or going at once, and one in so many of all, are sorted in one go
+_SHARE = 256
 
 
 class Change(NamedTuple):
@@ -64,7 +65,8 @@ class Mirror:
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Take over what one committed transaction changed."""
-        resort = len(changes) > _MANY
+        # Sorting touches every key there is; putting one into its place moves only pointers, in one block.
+        resort = len(changes) > _MANY and len(changes) * _SHARE > len(self._keys)
         for change in changes:
             before = self.entries.get(change.key)
             if before is not None and before.lease is not None:

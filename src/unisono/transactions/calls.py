@@ -1,0 +1,328 @@
+"""
+Calling participants over HTTP/1.1: connections that are kept, one call at a time on each, callbacks
+instead of tasks.
+
+A coordinator makes two to four calls per transaction, so what a call costs decides how many transactions
+it can run; docs/decisions/0014-transactions.md has the figures of the alternatives. Redirects are not
+followed, an answer that breaks off is none, and every call ends: with an answer, or with a word on why
+there is none.
+
+Which answers mean what is :mod:`.answers`'; how many calls at a time :mod:`.participants`'.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import httptools
+
+from unisono.transactions.targets import Address
+
+MAX_ANSWER_BYTES = 1024 * 1024
+_IDLE_SECONDS = (
+    4.0  # below the 5 s after which common servers close: a connection closed under way costs a retry
+)
+_IDLE_MAX = 128  # connections that are kept per participant
+_CONNECT_SECONDS = 3.0
+
+
+@dataclass(slots=True)
+class Reply:
+    """
+    What came of a call. ``status`` 0: nothing that counts as an answer, and ``error`` says why.
+
+    Headers have lowercase names.
+    """
+
+    status: int = 0
+    headers: dict[bytes, bytes] = field(default_factory=dict)
+    body: bytes = b""
+    error: str = ""
+
+
+Done = Callable[[Reply], None]
+
+
+class HttpCaller:
+    """
+    Calls, until :meth:`close`. All methods belong to one event loop.
+    """
+
+    def __init__(self) -> None:
+        self._pools: dict[tuple[str, int, bool], _Pool] = {}
+        self._opening: set[asyncio.Task[None]] = set()
+
+    def call(self, address: Address, request: bytes, timeout: float, done: Done) -> None:
+        """
+        Send a request; ``done`` is called once, later, within ``timeout`` seconds or hardly more.
+
+        ``request`` is all of it but the line of the method and the Host header.
+        """
+        head = f"POST {address.path or '/'} HTTP/1.1\r\nHost: {address.authority}\r\n".encode()
+        _Call(self, address, head + request, timeout, done).start()
+
+    async def close(self) -> None:
+        """Cut all connections; calls under way are not answered any more."""
+        for task in self._opening:
+            task.cancel()
+        if self._opening:
+            await asyncio.wait(self._opening)
+        for pool in self._pools.values():
+            pool.close()
+        self._pools.clear()
+
+    def pool(self, address: Address) -> _Pool:
+        """The idle connections to a participant."""
+        key = address.participant
+        pool = self._pools.get(key)
+        if pool is None:
+            pool = self._pools[key] = _Pool(lambda: self._pools.pop(key, None))
+        return pool
+
+    def open(self, call: _Call) -> None:
+        """Connect for a call."""
+        task = asyncio.create_task(self._open(call), name="unisono-transaction-connect")
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+
+    async def _open(self, call: _Call) -> None:
+        address = call.address
+        loop = asyncio.get_running_loop()
+        context = ssl.create_default_context() if address.tls else None
+        try:
+            async with asyncio.timeout(min(_CONNECT_SECONDS, call.left())):
+                _, connection = await loop.create_connection(
+                    lambda: _Connection(self.pool(address)), address.host, address.port, ssl=context
+                )
+        except TimeoutError:
+            call.end(Reply(error="could not connect in time"))
+        except (OSError, ssl.SSLError, UnicodeError) as error:
+            call.end(Reply(error=f"could not connect: {error}"))
+        else:
+            connection.send(call, fresh=True)
+
+
+class _Call:
+    """One call on its way."""
+
+    __slots__ = ("_caller", "_deadline", "_done", "_timer", "address", "connection", "request")
+
+    def __init__(
+        self, caller: HttpCaller, address: Address, request: bytes, timeout: float, done: Done
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self._caller = caller
+        self.address = address
+        self.request = request
+        self.connection: _Connection | None = None
+        self._done: Done | None = done
+        self._deadline = loop.time() + timeout
+        self._timer = loop.call_later(timeout, self._late, timeout)
+
+    def start(self) -> None:
+        """On a kept connection, or a new one."""
+        connection = self._caller.pool(self.address).take()
+        if connection is None:
+            self._caller.open(self)
+        else:
+            connection.send(self, fresh=False)
+
+    def again(self) -> None:
+        """The kept connection had been closed meanwhile, and nothing came: use a new one."""
+        if self._done is not None:
+            self.connection = None
+            self._caller.open(self)
+
+    def left(self) -> float:
+        """Seconds until it is too late."""
+        return max(0.0, self._deadline - asyncio.get_running_loop().time())
+
+    def end(self, reply: Reply) -> None:
+        """Say what came of it, unless that was said."""
+        done, self._done = self._done, None
+        if done is not None:
+            self._timer.cancel()
+            done(reply)
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self._done is None
+
+    def _late(self, timeout: float) -> None:
+        connection = self.connection
+        self.end(Reply(error=f"no answer in {timeout:.3g} s"))
+        if connection is not None:
+            connection.abort()
+
+
+class _Pool:
+    """Connections to one participant that are kept open and not in use, the latest used first."""
+
+    def __init__(self, forget: Callable[[], object]) -> None:
+        self._idle: deque[tuple[_Connection, float]] = deque()
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._forget = forget
+
+    def take(self) -> _Connection | None:
+        """One that is still open."""
+        while self._idle:
+            connection, _ = self._idle.pop()
+            if connection.usable:
+                return connection
+        return None
+
+    def give(self, connection: _Connection) -> None:
+        """Keep one that has done its work."""
+        if len(self._idle) >= _IDLE_MAX:
+            connection.abort()
+            return
+        self._idle.append((connection, self._loop.time()))
+        if self._timer is None:
+            self._timer = self._loop.call_later(_IDLE_SECONDS, self._sweep)
+
+    def close(self) -> None:
+        """Close all that are kept."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for connection, _ in self._idle:
+            connection.abort()
+        self._idle.clear()
+
+    def _sweep(self) -> None:
+        """Close those that have not been used for long: the first in line."""
+        self._timer = None
+        now = self._loop.time()
+        while self._idle and (now - self._idle[0][1] >= _IDLE_SECONDS or not self._idle[0][0].usable):
+            self._idle.popleft()[0].abort()
+        if self._idle:
+            self._timer = self._loop.call_later(_IDLE_SECONDS - (now - self._idle[0][1]), self._sweep)
+        else:
+            self._forget()
+
+
+class _Connection(asyncio.Protocol):
+    """A connection with at most one call on it."""
+
+    def __init__(self, pool: _Pool) -> None:
+        self._pool = pool
+        self._transport: asyncio.Transport | None = None
+        self._call: _Call | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._fresh = True
+        self._begun = False  # something of the answer has come
+        self._headers_done = False
+        self._delimited = False  # the answer says where it ends
+        self._headers: dict[bytes, bytes] = {}
+        self._body: list[bytes] = []
+        self._size = 0
+        self.usable = False
+
+    def send(self, call: _Call, *, fresh: bool) -> None:
+        """Make a call; nothing else may be under way."""
+        if call.over:
+            if self.usable:
+                self._pool.give(self)
+            return
+        self._call, call.connection = call, self
+        self._fresh = fresh
+        self._begun = self._headers_done = self._delimited = False
+        self._headers, self._body, self._size = {}, [], 0
+        if self._transport is None or not self.usable:
+            self._lost("the connection broke")
+        else:
+            self._transport.write(call.request)
+
+    def abort(self) -> None:
+        """Cut it."""
+        self.usable = False
+        if self._transport is not None:
+            self._transport.abort()
+
+    # asyncio's
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It is open."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
+        self._transport = transport
+        self.usable = True
+
+    def data_received(self, data: bytes) -> None:
+        """Some of an answer; while none is expected, a reason to cut."""
+        if self._call is None:
+            self.abort()
+            return
+        self._begun = True
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._lost(f"the answer is no HTTP: {error}")
+            self.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is closed; an answer without a length of its own is complete then, any other has broken off."""
+        self.usable = False
+        if self._call is None:
+            return
+        if exc is None and self._headers_done and not self._delimited:
+            self._complete()
+        else:
+            self._lost("the answer broke off" if self._begun else "the connection broke")
+
+    # The parser's
+
+    def on_message_begin(self) -> None:
+        """An answer, or one more after an interim one."""
+        self._headers = {}
+        self._headers_done = self._delimited = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header."""
+        self._headers[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        """The head is there."""
+        self._headers_done = True
+        status = self._parser.get_status_code()
+        coded = b"chunked" in self._headers.get(b"transfer-encoding", b"").lower()
+        self._delimited = coded or b"content-length" in self._headers or status in (204, 304) or status < 200
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body."""
+        self._size += len(body)
+        if self._size > MAX_ANSWER_BYTES:
+            self._lost(f"the answer is larger than {MAX_ANSWER_BYTES} bytes")
+            self.abort()
+        else:
+            self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        """An answer has ended, as it said it would."""
+        if self._call is not None and self._parser.get_status_code() >= 200:
+            self._complete()
+
+    def _complete(self) -> None:
+        call, self._call = self._call, None
+        assert call is not None  # noqa: S101 - asked before
+        keep = self.usable and self._delimited and self._parser.should_keep_alive()
+        reply = Reply(self._parser.get_status_code(), self._headers, b"".join(self._body))
+        self._body = []
+        if keep:
+            self._pool.give(self)
+        else:
+            self.abort()
+        call.end(reply)
+
+    def _lost(self, error: str) -> None:
+        call, self._call = self._call, None
+        if call is None:
+            return
+        if not self._begun and not self._fresh:
+            call.again()
+        else:
+            call.end(Reply(error=error))

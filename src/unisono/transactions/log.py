@@ -1,0 +1,248 @@
+"""
+Group commit: however many transactions have something to write, one store transaction at a time writes
+all.
+
+Each batch carries the coordinator's *term* as a compare: the revision at which this node's key under
+``coordinator/`` was written, a fencing token. Once another coordinator has taken over, or the lease was
+lost, nothing of this one is written any more, however late it arrives. So a transaction needs no compare
+of its own after its begin.
+
+What a write means is :mod:`.coordinator`'s; here is only that it happens once, or is said not to have.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from unisono.store.base import Broken, Compare, Delete, Field, MaybeDone, NotDone, Put, Store, StoreError
+
+BATCH_WRITES = 60  # with their compares they fit the 128 operations that etcd allows in a transaction
+_BATCH_BYTES = 1024 * 1024
+_RETRY_SECONDS = (0.02, 1.0)  # first and longest pause while the store refuses
+
+
+class Deposed(StoreError):
+    """This coordinator's term is over: another may coordinate what it did."""
+
+
+class Taken(NotDone):
+    """The key of a begin exists already, with another value; nothing was written."""
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """
+    One write: ``value`` ``None`` removes the key.
+
+    ``fresh``: the key must not exist; ``patient``: if the store refuses, it is tried again for ever.
+    """
+
+    key: str
+    value: bytes | None
+    fresh: bool
+    patient: bool
+    done: Callable[[StoreError | None], None]
+    maybe: bool = False  # an earlier try may have written it
+    told: bool = False
+
+    def tell(self, error: StoreError | None) -> None:
+        """Say once what became of it."""
+        if not self.told:
+            self.told = True
+            self.done(error)
+
+
+class Log:
+    """
+    Writes for one term, from :meth:`run` until that is cancelled or raises.
+
+    ``append`` never waits; ``done`` is called on the loop, with ``None`` once the write is durable.
+    """
+
+    def __init__(self, store: Store, term: Compare, lease: int) -> None:
+        self._store = store
+        self.term = term
+        self._lease = lease
+        self._rises: list[asyncio.Future[int]] = []
+        self._waiting: deque[Entry] = deque()
+        self._filled = asyncio.Event()
+        self.batches = 0
+        self.writes = 0
+
+    def append(
+        self,
+        key: str,
+        value: bytes | None,
+        done: Callable[[StoreError | None], None],
+        *,
+        fresh: bool = False,
+        patient: bool = True,
+    ) -> None:
+        """Have a key written, or removed if ``value`` is ``None``; of one key in the order of calls."""
+        self._waiting.append(Entry(key, value, fresh, patient, done))
+        self._filled.set()
+
+    async def rise(self) -> int:
+        """
+        Raise the term above all revisions so far, and return it.
+
+        Raises:
+            Deposed: The term is over.
+        """
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._rises.append(future)
+        self._filled.set()
+        return await future
+
+    async def run(self) -> None:
+        """
+        Write what is appended, until cancelled.
+
+        Raises:
+            Deposed: The term is over; what waits has been told so.
+            Broken: The store can't go on; likewise.
+        """
+        try:
+            while True:
+                await self._filled.wait()
+                if self._rises:
+                    await self._rise()
+                batch = self._take()
+                if batch:
+                    await self._write(batch)
+                if not self._waiting and not self._rises:
+                    self._filled.clear()
+        except StoreError as error:
+            self._fail_all(error)
+            raise
+
+    async def _rise(self) -> None:
+        """Between two batches, so that none bears a term that has just been left."""
+        own = Put(key=self.term.key, value=b"{}", lease=self._lease)
+        pause, longest = _RETRY_SECONDS
+        while True:
+            try:
+                outcome = await self._store.transact(compares=[self.term], success=[own])
+                if outcome.succeeded:
+                    self.term = Compare(key=own.key, field=Field.MODIFIED, target=outcome.revision)
+                    break
+            except MaybeDone as error:
+                # Whether the term has risen can be told, but hardly ever has to be: begin a new one.
+                raise Deposed("this node's term as a coordinator may have changed") from error
+            except NotDone:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, longest)
+            else:
+                raise Deposed("this node's term as a coordinator is over")
+        rises, self._rises = self._rises, []
+        for future in rises:
+            if not future.done():
+                future.set_result(outcome.revision)
+
+    def _fail_all(self, error: StoreError) -> None:
+        for future in self._rises:
+            if not future.done():
+                future.set_exception(error)
+        self._rises.clear()
+        while self._waiting:
+            self._waiting.popleft().tell(error)
+
+    def _take(self) -> list[Entry]:
+        """The oldest that wait, as many as one store transaction takes, each key once."""
+        batch: list[Entry] = []
+        keys: set[str] = set()
+        size = 0
+        while self._waiting and len(batch) < BATCH_WRITES and size < _BATCH_BYTES:
+            if self._waiting[0].key in keys:
+                break
+            entry = self._waiting.popleft()
+            keys.add(entry.key)
+            size += len(entry.value or b"")
+            batch.append(entry)
+        return batch
+
+    async def _write(self, batch: list[Entry]) -> None:
+        """Write a batch as one; what one key's compare spoils is then written piece by piece."""
+        try:
+            if await self._try(batch):
+                return
+            if len(batch) > 1:
+                for entry in batch:
+                    if not await self._try([entry]):
+                        await self._settle_taken(entry)
+            else:
+                await self._settle_taken(batch[0])
+        except StoreError as error:
+            for entry in batch:
+                entry.tell(error)
+            raise
+
+    async def _try(self, batch: list[Entry]) -> bool:
+        """
+        Whether the compares held; then all of it is durable and has been said to be.
+
+        Raises:
+            Deposed, Broken: As for :meth:`run`.
+        """
+        pause, longest = _RETRY_SECONDS
+        while batch:
+            compares = [self.term]
+            compares += [Compare(key=e.key, field=Field.CREATED, target=0) for e in batch if e.fresh]
+            operations = [
+                Delete(key=e.key) if e.value is None else Put(key=e.key, value=e.value) for e in batch
+            ]
+            try:
+                outcome = await self._store.transact(compares=compares, success=operations)
+            except Broken:
+                raise
+            except MaybeDone:
+                for entry in batch:
+                    entry.maybe = True
+            except NotDone as error:
+                # Who can still be told that nothing happened is told so, instead of being kept waiting.
+                refused = [e for e in batch if not e.patient and not e.maybe]
+                batch[:] = [e for e in batch if e.patient or e.maybe]
+                for entry in refused:
+                    entry.tell(error)
+            else:
+                if outcome.succeeded:
+                    self.batches += 1
+                    self.writes += len(batch)
+                    for entry in batch:
+                        entry.tell(None)
+                    batch.clear()
+                    return True
+                await self._check_term()
+                return False
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, longest)
+        return True
+
+    async def _check_term(self) -> None:
+        entry = await self._read(self.term.key)
+        if entry is None or entry[1] != self.term.target:
+            raise Deposed("this node's term as a coordinator is over")
+
+    async def _settle_taken(self, entry: Entry) -> None:
+        """The key of a begin is there: ours, if an earlier try wrote it unseen; else another's."""
+        found = await self._read(entry.key)
+        if found is not None and found[0] == entry.value:
+            entry.tell(None)
+        else:
+            entry.tell(Taken(f"{entry.key} exists already"))
+
+    async def _read(self, key: str) -> tuple[bytes, int] | None:
+        pause, longest = _RETRY_SECONDS
+        while True:
+            try:
+                entry = await self._store.get(key)
+            except Broken:
+                raise
+            except StoreError:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, longest)
+                continue
+            return None if entry is None else (entry.value, entry.modified)

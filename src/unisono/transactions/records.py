@@ -1,0 +1,128 @@
+"""
+A transaction as it is written down: one key, one value, all that recovery and operators need.
+
+An open transaction is kept with its branches and their payloads, a final one with its outcome alone, until
+retention removes it (:mod:`.retention`). The first bytes of a value tell which it is, so that a restart need
+not read the final ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic_core import from_json, to_json
+
+from unisono.state.names import namespace_prefix
+from unisono.transactions.machine import FINAL, Heuristic, Kind, Status
+from unisono.transactions.modes import Mode
+from unisono.transactions.submission import BranchSpec
+
+ROOT = "transaction/"
+NODES = "coordinator/"
+FLOOR = "coordinator-floor"
+"""Holds the time (seconds) up to which gids may have been forgotten."""
+
+MAX_TIMELINE = 200  # calls that are remembered of one transaction
+
+_OPEN = b'{"open":true,'
+
+
+@dataclass(slots=True, kw_only=True)
+class Record:
+    """
+    What is known of a transaction beside its machine. Times are seconds since the epoch.
+
+    ``timeline`` holds what was called: time, branch, operation, HTTP status (0: none), answer, ms, a note.
+    """
+
+    namespace: str
+    gid: str
+    mode: Mode
+    owner: str  # the node that coordinates it
+    digest: str  # of the content, to tell a repeated begin from another one
+    began: float
+    deadline: float
+    status: Status
+    trusted: bool = False  # an operator began it: any address may be called
+    question: str | None = None
+    traceparent: str | None = None
+    decided: float | None = None
+    ended: float | None = None
+    reason: str = ""
+    heuristic: Heuristic | None = None
+    specs: list[BranchSpec] = field(default_factory=list)
+    states: list[str] = field(default_factory=list)  # of the branches, once it is final
+    timeline: list[list[Any]] = field(default_factory=list)
+
+    @property
+    def key(self) -> str:
+        """Where it is kept."""
+        return f"{ROOT}{self.namespace}/{self.gid}"
+
+    def encode(self) -> bytes:
+        """As it is written down; payloads are left out once it is final."""
+        final = self.status in FINAL
+        body: dict[str, Any] = {
+            "open": not final,
+            "v": 1,
+            "mode": self.mode,
+            "status": self.status,
+            "owner": self.owner,
+            "digest": self.digest,
+            "began": self.began,
+            "deadline": self.deadline,
+            "branches": [[s.id, s.url, None if final else s.payload, s.after] for s in self.specs],
+        }
+        for name in ("question", "traceparent", "decided", "ended", "reason", "timeline", "trusted"):
+            if value := getattr(self, name):
+                body[name] = value
+        if final:
+            body["states"] = self.states
+        if self.heuristic is not None:
+            told = self.heuristic
+            body["heuristic"] = [told.kind, told.reason, told.resolved]
+        return to_json(body)
+
+
+def transaction_key(namespace: str, gid: str) -> str:
+    """
+    Where a transaction is kept.
+
+    Raises:
+        ValueError: The namespace is none.
+    """
+    namespace_prefix(namespace)
+    return f"{ROOT}{namespace}/{gid}"
+
+
+def is_open(value: bytes) -> bool:
+    """Whether it is a transaction that is not final, without reading the rest."""
+    return value.startswith(_OPEN)
+
+
+def decode(key: str, value: bytes) -> Record:
+    """What :meth:`Record.encode` wrote under ``key``."""
+    namespace, _, gid = key.removeprefix(ROOT).partition("/")
+    body = from_json(value)
+    told = body.get("heuristic")
+    return Record(
+        namespace=namespace,
+        gid=gid,
+        mode=Mode(body["mode"]),
+        owner=body["owner"],
+        digest=body["digest"],
+        began=body["began"],
+        deadline=body["deadline"],
+        status=Status(body["status"]),
+        trusted=body.get("trusted", False),
+        question=body.get("question"),
+        traceparent=body.get("traceparent"),
+        decided=body.get("decided"),
+        ended=body.get("ended"),
+        reason=body.get("reason", ""),
+        heuristic=None if told is None else Heuristic(Kind(told[0]), told[1], told[2]),
+        specs=[BranchSpec(id=b[0], url=b[1], payload=b[2], after=tuple(b[3])) for b in body["branches"]],
+        states=body.get("states", []),
+        timeline=body.get("timeline", []),
+    )

@@ -1,0 +1,72 @@
+"""
+Where a branch is called: its address, if the application may call it, and what goes over the wire.
+
+A coordinator calls whatever address it is given, from inside; so addresses are checked before they are
+accepted and again before each call (server-side request forgery, CWE-918). A transaction of a service may
+call services of its own application: by name (``http://payments/…``), or at the address that the node
+gave them (``$PAYMENTS_URL``). An operator's may call any. Either way, a service is reached through the
+gateway.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from unisono.transactions.errors import UrlNotAllowed
+
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
+
+
+class Directory(Protocol):
+    """Which services an application has, and at which port of loopback the gateway answers for them."""
+
+    def port_of(self, application: str, service: str) -> int | None:
+        """The port of a service, or ``None`` if there is none of this name."""
+
+    def has_port(self, application: str, port: int) -> bool:
+        """Whether one of its services is reached at this port."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to connect to, and how to ask there: host, port, TLS, the Host header, the path."""
+
+    host: str
+    port: int
+    tls: bool
+    authority: str
+    path: str
+
+    @property
+    def participant(self) -> tuple[str, int, bool]:
+        """What shares a limit and its connections."""
+        return self.host, self.port, self.tls
+
+
+def locate(directory: Directory, application: str, url: str, *, trusted: bool) -> Address:
+    """
+    The address behind a URL that :func:`unisono.transactions.submission.check_url` has passed.
+
+    Raises:
+        UrlNotAllowed: It is no service of the application, and the transaction is not an operator's.
+    """
+    tls, host, port, authority, path = _parts(url)
+    by_name = directory.port_of(application, host) if port is None and not tls else None
+    if by_name is not None:
+        return Address("127.0.0.1", by_name, False, authority, path)
+    number = port or (443 if tls else 80)
+    own = not tls and host in _LOOPBACK and directory.has_port(application, number)
+    if not own and not trusted:
+        raise UrlNotAllowed(
+            f"{url} is no service of {application}; http://SERVICE/PATH with one of its services is right"
+        )
+    return Address(host, number, tls, authority, path)
+
+
+@lru_cache(maxsize=4096)
+def _parts(url: str) -> tuple[bool, str, int | None, str, str]:
+    parts = urlsplit(url)
+    return parts.scheme == "https", parts.hostname or "", parts.port, parts.netloc, parts.path
