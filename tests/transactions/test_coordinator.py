@@ -1,4 +1,4 @@
-"""The coordinator on a real store, with participants over real HTTP: what it calls, when, and what it tells."""
+"""The coordinator on a real store, with participants over HTTP: what it calls, when, and what it tells."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ async def get_transaction(here: Context, gid: str, request: Request, query: Look
 
 
 async def list_transactions(here: Context, request: Request, query: Find) -> Response:
-    """Transactions, the newest first, without their branches. An operator who names no application sees all."""
+    """Transactions, the newest first, without their branches. Without an application an operator sees all."""
     application: str | None = request.scope.get("unisono.application") or query.namespace or None
     if query.status not in _STATUSES:
         right = ", ".join(sorted(filter(None, _STATUSES)))
