@@ -62,6 +62,9 @@ SERVICES = st.fixed_dictionaries(
         "eject": st.booleans(),
         "slow_start": DURATIONS,
         "sticky": st.just("at"),
+        "access": st.fixed_dictionaries(
+            {}, optional={"read": st.just("all"), "write": st.just(["a/", "$$b"])}
+        ),
         "protocol": st.sampled_from(["http1", "h2", "grpc"]),
         "mirror": st.builds(lambda share: {"service": "b", "percent": share}, PERCENTS),
         "routes": st.just([{"path": "/x", "host": "a.example", "priority": "low"}]),

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, cast
 
 from unisono.spec import compose, programs, schema
+from unisono.spec.access import Access
 from unisono.spec.checks import check_ports, check_program, warn_of_later
 from unisono.spec.draft import Draft
 from unisono.spec.interpolate import PORT
@@ -85,6 +86,7 @@ def service_spec(draft: Draft) -> ServiceSpec:
             )
         ),
         ports=ports,
+        access=None if written.access is None else Access(**dict(written.access)),
         **treatment(draft),
     )
     if container:

@@ -17,6 +17,7 @@ from typing import Any, Literal, cast
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from unisono.spec.access import ALL, MAX_PREFIXES, check_prefix
 from unisono.spec.nodes import ListNode, MapNode, Node, Scalar, quoted
 from unisono.spec.requests import TOKEN, HashOn
 from unisono.spec.units import DURATION_PATTERN, SIZE_PATTERN, parse_duration, parse_size
@@ -332,6 +333,25 @@ def _read_after(node: Node) -> float | None:
     return seconds
 
 
+def _read_prefixes(node: Node) -> tuple[str, ...]:
+    if isinstance(node, Scalar) and node.text == "all":
+        return ALL
+    if not isinstance(node, ListNode):
+        hint = f"such as [{node.text}]" if isinstance(node, Scalar) and not node.is_null else None
+        raise unfit(node, "a list of prefixes, or all", hint=hint)
+    if len(node) > MAX_PREFIXES:
+        raise unfit(node, f"at most {MAX_PREFIXES}", found=f"{len(node)} prefixes")
+    return tuple(dict.fromkeys(map(_read_prefix, node)))
+
+
+def _read_prefix(node: Node) -> str:
+    text = read_text(node, "a prefix such as orders/")
+    try:
+        return check_prefix(text)
+    except ValueError as error:
+        raise unfit(node, str(error)) from error
+
+
 def many(wanted: str) -> Callable[[Node], Node]:
     """For a field that holds a list of models: a check that it is a list."""
 
@@ -387,3 +407,6 @@ STATUSES = Kind(
 )
 AFTER = Kind(_read_after, {"type": "string", "pattern": rf"^(({DURATION_PATTERN})+|measured)$|\$"})
 CONCURRENCY = Kind(_read_concurrency, {"type": "integer", "minimum": 1}, {"const": "auto"}, VARIABLE)
+PREFIXES = Kind(
+    _read_prefixes, {"const": "all"}, {"type": "array", "items": _WORDS, "maxItems": MAX_PREFIXES}, VARIABLE
+)

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Literal
 
+from unisono.spec.access import Access
 from unisono.spec.requests import (
     TOKEN,
     Balance,
@@ -163,6 +164,7 @@ class ServiceSpec:
     slow_start: float = 10.0  # how long the limit of a new instance rises; 0: it has it at once
     sticky: str | None = None  # a cookie; requests with it go on to the instance that they had first
     mirror: Mirror | None = None
+    access: Access | None = None  # to shared state; None: everything of its application
 
     def __post_init__(self) -> None:
         if isinstance(self.concurrency, int) and self.concurrency < 1:

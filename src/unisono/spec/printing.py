@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import yaml
 
+from unisono.spec.access import ALL
 from unisono.spec.model import ApplicationSpec, HealthCheck, PublishedPort, Restart, ServiceSpec
 from unisono.spec.rendering import canary, requests, secured
 from unisono.spec.requests import Tls
@@ -75,7 +76,14 @@ def _service(spec: ServiceSpec, build: Any) -> dict[str, Any]:
         found["routes"] = [{k: v for k, v in asdict(route).items() if v is not None} for route in spec.routes]
     if spec.ports:
         found["ports"] = [_port(port) for port in spec.ports]
-    return found | requests(spec)
+    found |= requests(spec)
+    if spec.access is not None:
+        found["access"] = {key: _prefixes(prefixes) for key, prefixes in vars(spec.access).items()}
+    return found
+
+
+def _prefixes(prefixes: tuple[str, ...]) -> Literal["all"] | tuple[str, ...]:
+    return "all" if prefixes == ALL else prefixes
 
 
 def _port(port: PublishedPort) -> dict[str, Any]:

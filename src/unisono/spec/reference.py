@@ -31,6 +31,7 @@ _MODELS: tuple[tuple[str, type[Model]], ...] = (
     ("retries", written.Retries),
     ("hedge", written.Hedge),
     ("mirror", written.Mirror),
+    ("access", schema.Access),
     ("tls", written.PublicTls),
     ("tls.certificates", written.Certificate),
     ("deploy", schema.Deploy),

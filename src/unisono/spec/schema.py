@@ -23,6 +23,7 @@ from unisono.spec.fields import (
     FLAG,
     NAME,
     PATH,
+    PREFIXES,
     RESTART,
     SIGNAL,
     SIZE,
@@ -207,6 +208,20 @@ class ResourcesSection(Model):
 
     not_honoured = compose.RESOURCES
     limits: Limits | None = Field(None, description="At most this.")
+
+
+class Access(Model):
+    """
+    What the service may do with the state that its application shares: keys, locks, elections, semaphores,
+    barriers and quotas, by the beginning of their names. Without it everything; with it what it names.
+    """
+
+    read: Annotated[tuple[str, ...], PREFIXES] = Field(
+        (), description="Prefixes of what it may read, such as [prices/], or all; nothing by default."
+    )
+    write: Annotated[tuple[str, ...], PREFIXES] = Field(
+        (), description="Prefixes of what it may write, and read too; or all; nothing by default."
+    )
 
 
 _Canary = Annotated[Canary, Also(text_as("weight"), {"type": "string"})]
@@ -426,6 +441,9 @@ class Service(Model):
     )
     mirror: Annotated[Mirror, Also(text_as("service"), _TEXT_SCHEMA)] | None = Field(
         None, description="Copies of requests to another service, whose answers nobody sees."
+    )
+    access: Access | None = Field(
+        None, description="What it may do with shared state; everything of its application by default."
     )
     profiles: Annotated[tuple[str, ...], TEXTS] | None = Field(
         None, description="The service runs only with one of these profiles; always by default."
