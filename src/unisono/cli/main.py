@@ -12,7 +12,7 @@ import sys
 import typer
 
 from unisono import __version__
-from unisono.cli import apply, config, events, logs, node, output, ps, rollout, scale, up
+from unisono.cli import apply, config, events, logs, node, output, ps, rollout, scale, txnverify, up
 from unisono.cli.exits import Code, CommandFailed, failure_of
 from unisono.cli.options import (
     EnvFileOption,
@@ -80,6 +80,7 @@ app.command(epilog=_example("unisono config", "unisono config --services", "unis
     config.config
 )
 app.add_typer(node.app, name="node")
+app.add_typer(txnverify.app, name="txn")
 
 
 @app.command(epilog=_example("unisono demo"))

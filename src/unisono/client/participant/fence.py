@@ -280,12 +280,12 @@ def key(call: Call) -> tuple[str, str]:
     return call.gid, call.branch
 
 
-def begin(call: Call) -> Begin:
+def begin(call: Call, lock_ms: int = LOCK_MS) -> Begin:
     """A transaction that waits no longer than the coordinator does."""
     left = call.remaining()
     statement = STATEMENT_MS if left is None else max(1, int(left * 1000))
     # Half: a wait for a lock must end as such, and leave time to say so.
-    return Begin(lock_ms=min(LOCK_MS, max(1, statement // 2)), statement_ms=statement)
+    return Begin(lock_ms=min(lock_ms, max(1, statement // 2)), statement_ms=statement)
 
 
 def insert(

@@ -42,6 +42,7 @@ from unisono.client.participant.steps import Commit, Fault, Fence, Result, Rollb
 
 NAME_MAX = 199  # bytes, PostgreSQL's limit
 PREFIX_MAX = 32
+LOCK_MS = 250  # a repeated prepare waits so long for what it has prepared itself, so it is short
 ROUNDS = 3  # of a rollback that meets its prepare, each at most LOCK_MS long
 
 _NOT_THERE = "42704"
@@ -81,7 +82,7 @@ def prepared(dialect: Dialect, call: Call, prefix: str) -> Fence:
 
 
 def _prepare(dialect: Dialect, call: Call, name: str) -> Fence:
-    yield begin(call)
+    yield begin(call, LOCK_MS)
     try:
         row = yield from insert(dialect, call, "running")
     except Fault as fault:
@@ -176,7 +177,7 @@ def _commit(dialect: Dialect, call: Call, name: str) -> Fence:
             return answer_to(fault)
     else:
         return Done()
-    yield begin(call)
+    yield begin(call, LOCK_MS)
     row = yield from find(dialect, call)
     yield Rollback()
     if row is not None and row.state == "done":
@@ -202,7 +203,7 @@ def _rollback(dialect: Dialect, call: Call, name: str) -> Fence:
                 break
             if fault.state != _NOT_THERE:
                 return answer_to(fault)
-        yield begin(call)
+        yield begin(call, LOCK_MS)
         try:
             row = yield from insert(dialect, call, "fenced")
         except Fault as fault:
