@@ -45,6 +45,7 @@ from unisono.gateway.link import GatewayLink
 from unisono.gateway.process import GatewayProcess
 from unisono.gateway.table import AccessLog
 from unisono.node.agent import Agent
+from unisono.node.identity import Identities
 from unisono.node.measuring import measured
 from unisono.node.paths import NodeLock, StateFolder, StateFolderError, default_state_folder
 from unisono.store import opening
@@ -108,6 +109,7 @@ async def run_node(settings: Settings) -> None:
         finally:
             await store.close()
             folder.api_socket.unlink(missing_ok=True)
+            folder.services_socket.unlink(missing_ok=True)
 
 
 class _Node:
@@ -134,13 +136,14 @@ class _Node:
             in_flight=lambda: _WhenAsked(self._link.in_flight),
             measured=lambda: _WhenAsked(lambda: measured(self._link.measured())),
         )
+        clock = HybridClock()
         self._caller = HttpCaller()
         self._coordinator = Coordinator(
             store,
             node_id,
             self._caller,
             ServiceDirectory(self._mirror),
-            stamp=HybridClock().now,
+            stamp=clock.now,
             tell=self._on_doubt,
         )
         facts = NodeFacts(
@@ -164,9 +167,16 @@ class _Node:
             allocate_port=allocate_port,
             stop=self._stop,
             coordinator=self._coordinator,
+            clock=clock,
             stopping=self._stopping,
         )
-        endpoints = [Endpoint(unix_listener(self._folder.api_socket))]
+        endpoints = [
+            Endpoint(unix_listener(self._folder.api_socket)),
+            Endpoint(
+                unix_listener(self._folder.services_socket),
+                identities=Identities.kept_in(self._folder.identity_secret),
+            ),
+        ]
         if settings.api is not None:
             kept = self._folder.path / "api.token"
             token = settings.token or made_token(kept)

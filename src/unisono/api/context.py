@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from unisono.api.mirror import Mirror
+from unisono.api.state.rooms import States
 from unisono.api.views import Load
 from unisono.control.plan import AllocatePort
 from unisono.store.base import Store
+from unisono.timestamps.hybrid import HybridClock
 from unisono.transactions.coordinator import Coordinator
 
 MEASURE_TIMEOUT = 0.5  # seconds: figures are an extra, an answer does not wait for them
@@ -54,7 +57,13 @@ class Context:
     allocate_port: AllocatePort
     stop: Callable[[], None]
     coordinator: Coordinator | None = None  # of transactions
+    clock: HybridClock = field(default_factory=HybridClock)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @cached_property
+    def states(self) -> States:
+        """What services share."""
+        return States(self.store, self.facts.id)
 
     async def measurements(self) -> Mapping[str, Any]:
         """The gateway's figures; empty if it does not answer at once."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unisono.api.context import Context
+from unisono.node.identity import Identities
 
 if TYPE_CHECKING:
     from unisono.api.server import Server
@@ -23,10 +24,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A socket that listens; with a ``token``, only who presents it is answered."""
+    """
+    A socket that listens; with a ``token``, only who presents it is answered.
+
+    With ``identities`` it is for services, which are known by the tokens that these make.
+    """
 
     listener: socket.socket
     token: str | None = None
+    identities: Identities | None = None
 
 
 class Endpoints:
@@ -47,6 +53,7 @@ class Endpoints:
         # In a thread, so that the node meanwhile sees an instance's end as soon as ever.
         frameworks = await asyncio.to_thread(importlib.import_module, "unisono.api.server")
         servers: list[Server] = frameworks.servers(self._context, self._endpoints)
+        await self._context.states.begin()
         async with asyncio.TaskGroup() as tasks:
             for server in servers:
                 tasks.create_task(server.run_until_ended())
@@ -54,6 +61,7 @@ class Endpoints:
                 await server.listening.wait()
             self.listening.set()
             await self._ending.wait()
+            await self._context.states.close()
             for server in servers:
                 server.end()
 

@@ -42,7 +42,9 @@ def document(operations: Iterable[Operation]) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for operation in listed:
         parts = {name: schema for (name, _), schema in made.items()}
-        paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation, parts)
+        paths.setdefault(operation.path.replace(":path}", "}"), {})[operation.method.lower()] = _described(
+            operation, parts
+        )
     return {
         "openapi": "3.1.0",
         "info": {

@@ -19,7 +19,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
 from unisono.control.errors import CommandError, Conflict, Invalid, NotFound
-from unisono.store.base import Broken, MaybeDone, NotDone, StoreError
+from unisono.state.errors import Fenced, Insufficient, Lost, NotAcquired, RequestReused
+from unisono.store.base import Broken, Compacted, LeaseEnded, MaybeDone, StoreError
 from unisono.transactions import errors as transactions
 from unisono.transactions.errors import Elsewhere, TransactionError
 
@@ -36,6 +37,16 @@ _OF_TRANSACTIONS: dict[type[TransactionError], HTTPStatus] = {
     transactions.Expired: HTTPStatus.GONE,
     transactions.Elsewhere: HTTPStatus.MISDIRECTED_REQUEST,
     transactions.TooMany: HTTPStatus.TOO_MANY_REQUESTS,
+}
+
+_OF_STATE: dict[type[StoreError], tuple[HTTPStatus, str]] = {
+    Compacted: (HTTPStatus.GONE, "compacted"),
+    LeaseEnded: (HTTPStatus.GONE, "lease-ended"),
+    Lost: (HTTPStatus.GONE, "lost"),
+    NotAcquired: (HTTPStatus.CONFLICT, "not-acquired"),
+    Insufficient: (HTTPStatus.CONFLICT, "insufficient"),
+    Fenced: (HTTPStatus.CONFLICT, "fenced"),
+    RequestReused: (HTTPStatus.UNPROCESSABLE_ENTITY, "request-reused"),
 }
 
 SCHEMA: dict[str, Any] = {
@@ -119,17 +130,23 @@ def of_command(error: CommandError) -> Problem:
 
 
 def of_store(error: StoreError) -> Problem:
-    """What the store could not do, told apart by whether it may have happened."""
+    """What the store, or the state on it, could not do: told apart by whether it may have happened."""
     if isinstance(error, Broken):
-        return Problem(HTTPStatus.INSUFFICIENT_STORAGE, f"the store can't go on: {error}")
+        return Problem(HTTPStatus.INSUFFICIENT_STORAGE, f"the store can't go on: {error}", code="broken")
     if isinstance(error, MaybeDone):
         return Problem(
             HTTPStatus.INTERNAL_SERVER_ERROR,
             f"the outcome is unknown, it may have been done: {error}",
-            hint="look at the state before trying again",
+            hint="look at the state before trying again, or repeat it with the same request id",
+            code="maybe-done",
         )
-    assert isinstance(error, NotDone)  # noqa: S101 - the three branches of StoreError
-    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, f"nothing was done: {error}", hint="try again")
+    for kind, (status, code) in _OF_STATE.items():
+        if isinstance(error, kind):
+            more = {name: getattr(error, name) for name in ("revision", "available") if hasattr(error, name)}
+            return Problem(status, str(error), code=code, more=more)
+    return Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE, f"nothing was done: {error}", hint="try again", code="not-done"
+    )
 
 
 def of_transaction(error: TransactionError) -> Problem:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import uvicorn
 from starlette.types import ASGIApp
 
-from unisono.api.app import create_app
+from unisono.api.app import create_app, create_services_app
 from unisono.api.context import Context
 from unisono.api.endpoints import Endpoint
 from unisono.api.guard import TokenGuard
@@ -70,7 +70,10 @@ class Server(uvicorn.Server):
 def servers(context: Context, endpoints: Sequence[Endpoint]) -> list[Server]:
     """A server of the API for each endpoint, not yet serving."""
     app = create_app(context)
-    return [
-        Server(app if endpoint.token is None else TokenGuard(app, endpoint.token), endpoint.listener)
-        for endpoint in endpoints
-    ]
+
+    def face(endpoint: Endpoint) -> ASGIApp:
+        if endpoint.identities is not None:
+            return create_services_app(context, endpoint.identities)
+        return app if endpoint.token is None else TokenGuard(app, endpoint.token)
+
+    return [Server(face(endpoint), endpoint.listener) for endpoint in endpoints]

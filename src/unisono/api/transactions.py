@@ -23,6 +23,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from unisono.api.context import Context
+from unisono.api.guard import caller_of
 from unisono.api.operations import Operation, json_body
 from unisono.api.problems import Problem
 from unisono.store.base import NotDone
@@ -177,8 +178,9 @@ def _whose(request: Request, named: str) -> tuple[str, bool]:
     Raises:
         Invalid: An operator names none; Problem: a service names one.
     """
-    own = request.scope.get("unisono.application")  # set by the services' face from the token
-    if own is not None:
+    caller = caller_of(request)
+    if caller is not None:
+        own = caller.application
         if named and named != own:
             raise Problem(HTTPStatus.FORBIDDEN, f"the token is of {own}, not of {named}", code="not-yours")
         return own, False

@@ -21,7 +21,7 @@ from pathlib import Path
 
 FORMAT = 1  # of the folder as a whole; rises when an older node could not read what a newer one wrote
 
-# sockaddr_un holds 108 bytes with the closing zero (unix(7)); the longest of our names is "/gateway.sock".
+# sockaddr_un holds 108 bytes with the closing zero (unix(7)); the longest of our names is "/services.sock".
 _SOCKET_PATH_BYTES_MAX = 107
 _LONGEST_SOCKET_NAME = "/gateway.sock"
 
@@ -113,6 +113,16 @@ class StateFolder:
     def api_socket(self) -> Path:
         """Where the node's API answers."""
         return self.sockets / "api.sock"
+
+    @property
+    def services_socket(self) -> Path:
+        """Where services find what they share, each with its token."""
+        return self.sockets / "services.sock"
+
+    @property
+    def identity_secret(self) -> Path:
+        """What the tokens of instances are signed with."""
+        return self.path / "identity.secret"
 
     @property
     def gateway_socket(self) -> Path:

@@ -148,6 +148,18 @@ class Kv:
         self._cache.put(raw, seen)
         return self._read(seen)
 
+    async def at(self, key: str, revision: int) -> Read:
+        """
+        The entry of ``key`` as of ``revision``.
+
+        Raises:
+            Compacted: That is no longer kept.
+            ValueError: The key is malformed, or ``revision`` lies in the future.
+        """
+        snapshot = await self._store.scan(self._raw(key), revision=revision)
+        entry = next((self._user(entry) for entry in snapshot.entries), None)
+        return self._read(_Seen(entry=entry, revision=revision, asked=self._clock()))
+
     async def scan(
         self,
         prefix: str = "",

@@ -28,7 +28,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from unisono.state.errors import Fenced, Lost
-from unisono.state.leases import Clock, monotonic
+from unisono.state.leases import Clock, monotonic, revoke
 from unisono.state.line import Line
 from unisono.state.locks import Held, hold
 from unisono.state.names import namespace_prefix
@@ -120,6 +120,7 @@ class Oracle:
         self._waiting: deque[tuple[int, asyncio.Future[int]]] = deque()  # counts, in the order they came
         self._wanted = asyncio.Event()  # a new bound
         self._stopped: StoreError | None = None
+        self._over = asyncio.Event()
         self._at_once = 0  # requests answered without waiting
 
     @classmethod
@@ -129,6 +130,7 @@ class Oracle:
         store: Store,
         namespace: str,
         *,
+        owner: str = "",
         ttl: float = LEASE_TTL,
         wait: float | None = None,
         window_ms: int = WINDOW_MS,
@@ -139,6 +141,8 @@ class Oracle:
         Serve for the block, once it is this process's turn.
 
         Args:
+            owner: Who serves, where there can't be two of that name at a time: what one of this name had
+                when it died is given up at once, without waiting for its lease to end.
             ttl, wait: Of the leadership, in seconds, as of :class:`.locks.Locks`.
             window_ms: How far ahead of the clock a bound is saved, from 10 to 60,000: after a restart
                 timestamps may be that far ahead of the clock.
@@ -154,7 +158,11 @@ class Oracle:
             raise ValueError(f"window_ms is {window_ms}, must lie between 10 and 60000")
         key = f"{namespace_prefix(namespace)}oracle"
         line = Line(store, namespace_prefix(namespace), "oracle-line", "timestamps")
-        async with hold(store, line, ttl=ttl, wait=wait, clock=clock) as (place, lease):
+        said = owner.encode()
+        for entry in (await line.members()).entries if owner else ():
+            if entry.value == said and entry.lease is not None:
+                await revoke(store, entry.lease)
+        async with hold(store, line, ttl=ttl, wait=wait, clock=clock, value=said) as (place, lease):
             oracle = cls(store, key, Held(place, lease), wall_ms, window_ms)
             await oracle._take_over()
             saving = asyncio.create_task(oracle._keep_saving(), name="unisono-oracle")
@@ -169,6 +177,10 @@ class Oracle:
     def bound(self) -> int:
         """What is given out lies below this, until a higher bound is saved."""
         return self._window.bound
+
+    async def ended(self) -> None:
+        """Wait until this oracle serves no more."""
+        await self._over.wait()
 
     async def take(self, count: int = 1) -> int:
         """
@@ -217,6 +229,7 @@ class Oracle:
     def _stop(self, error: StoreError) -> StoreError:
         if self._stopped is None:
             self._stopped = error
+            self._over.set()
             while self._waiting:
                 _, future = self._waiting.popleft()
                 if not future.done():

@@ -149,6 +149,11 @@ class Quotas:
                     break
         raise unknown or _contended(name)
 
+    async def find(self, name: str, request_id: str) -> Grant | None:
+        """The grant of a request; ``None`` if it has none now."""
+        entry = await self._store.get(f"{self._prefix(name)}grant/{check_request_id(request_id)}")
+        return None if entry is None else _same(name, request_id, _amount(entry), entry)
+
     async def release(self, grant: Grant, *, remember: bool = True) -> None:
         """
         Give a grant back; giving back what has ended is no error.

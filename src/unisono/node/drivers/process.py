@@ -30,6 +30,7 @@ from unisono.node import processes
 from unisono.node.cgroups import Cgroups, Group
 from unisono.node.drivers import enter
 from unisono.node.drivers.base import CannotStart, Ended, Order, Orphan, Running
+from unisono.node.identity import Identities, Identity
 from unisono.node.paths import StateFolder
 from unisono.node.pipes import Pipes
 from unisono.node.ports import NoPort, Ports
@@ -62,6 +63,7 @@ class ProcessDriver:
         self._folder = folder
         self._ports = ports
         self._pipes = pipes
+        self._identities = Identities.kept_in(folder.identity_secret)
         self._cgroups = Cgroups.of_this_process()
         self._processes: dict[int, _Process] = {}
         self._held: set[int] = set()
@@ -371,6 +373,10 @@ class ProcessDriver:
             "UNISONO_INSTANCE": instance.id,
             "UNISONO_GENERATION": str(order.generation),
             "UNISONO_REVISION": str(instance.revision),
+            "UNISONO_API": f"unix:{self._folder.services_socket}",
+            "UNISONO_TOKEN": self._identities.make(
+                Identity(instance.application, instance.service, instance.id)
+            ),
         }
         # PYTHONUNBUFFERED: else Python holds back what it prints into a pipe until there are 8 KiB of it.
         environment = {"PYTHONUNBUFFERED": "1", **spec.inherited, **order.links, **own, **marks}
