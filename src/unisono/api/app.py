@@ -24,20 +24,20 @@ from unisono.api.state import amounts, holdings, kv, time
 from unisono.node.identity import Identities
 
 SERVICES_OPERATIONS = (
+    *transactions.OPERATIONS,
     *kv.OPERATIONS,
     *holdings.OPERATIONS,
     *amounts.OPERATIONS,
     *time.OPERATIONS,
-    *transactions.OPERATIONS,
 )
 """What services may ask as well, each for its own application."""
 
 OPERATIONS = (
+    *SERVICES_OPERATIONS,  # first, as routes are tried in order and these are asked for most
     *nodes.OPERATIONS,
     *applications.OPERATIONS,
     *services.OPERATIONS,
     *history.OPERATIONS,
-    *SERVICES_OPERATIONS,
 )
 
 

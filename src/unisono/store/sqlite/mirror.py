@@ -17,7 +17,7 @@ from unisono.store.base import Compare, Delete, Entry, Field, LeaseEnded, Put
 from unisono.store.limits import prefix_end
 
 _MANY = 16  # so many keys coming or going at once, and one in so many of all, are sorted in one go
-_SHARE = 256
+_SHARE = 16
 
 
 class Change(NamedTuple):
