@@ -9,6 +9,7 @@ import pytest
 from tests.transactions.conftest import Bench, Services, coordinating, until
 from tests.transactions.participants import Asked, Says, serving
 from unisono.store.sqlite import SqliteStore
+from unisono.transactions import records
 from unisono.transactions.errors import Decided, NotActive, Reused, Unknown, UrlNotAllowed
 from unisono.transactions.submission import Submission
 
@@ -470,6 +471,23 @@ async def test_a_restart_takes_everything_up_at_once(store: SqliteStore, decided
     epochs = [int(asked.headers["transaction-epoch"]) for asked in party.asked]
     assert epochs == sorted(epochs)
     assert epochs[0] < epochs[-1]
+
+
+async def test_an_owner_that_is_back_is_not_taken_over_from(store: SqliteStore) -> None:
+    """It goes on without writing anything, so nothing but its key tells that it is back."""
+    services = Services()
+    async with (
+        serving() as party,
+        coordinating(store, services, "n1") as first,
+        coordinating(store, services, "n2") as second,
+    ):
+        begun = await Bench(store, party, services, first).begin("tcc")
+        entry = await store.get(begun.record.key)
+        assert entry is not None
+
+        claimed = await second._claim([(entry, records.decode(entry.key, entry.value))])
+
+    assert not claimed
 
 
 async def test_another_node_takes_over_when_one_is_gone(store: SqliteStore) -> None:

@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from unisono.store.base import (
@@ -177,8 +177,9 @@ class Coordinator:
     async def _recover(self) -> int:
         """Find everything again: our own open ones go on, those of nodes that are gone become ours."""
         self._final.clear()
-        stored = await self._store.scan(records.ROOT)
+        # In this order: what a node that is alive now leaves later, the watch of nodes tells of.
         nodes = await self._store.scan(records.NODES)
+        stored = await self._store.scan(records.ROOT)
         for floor in (await self._store.scan(records.FLOOR)).entries:
             self._floors[floor.key] = float(floor.value)
         alive = {entry.key.removeprefix(records.NODES) for entry in nodes.entries}
@@ -234,9 +235,6 @@ class Coordinator:
 
     async def _take_over(self, left: list[tuple[Entry, Record]]) -> None:
         """Make transactions ours, as far as nobody else is quicker."""
-        assert self._term is not None  # noqa: S101 - set before
-        # Participants refuse an epoch below one that they have seen: ours has to lie above the last owner's.
-        await self._term.rise()
         for first in range(0, len(left), _CLAIMS):
             part = left[first : first + _CLAIMS]
             if not await self._claim(part):
@@ -244,18 +242,26 @@ class Coordinator:
                     await self._claim([one])
 
     async def _claim(self, part: list[tuple[Entry, Record]]) -> bool:
+        """
+        Take over some that nobody has changed since, while their owners are gone.
+
+        An owner that is back goes on without writing anything, so that it is not has to be part of the same
+        step. And so has our term: participants refuse an epoch below one that they have seen, so ours must lie
+        above every one that an owner before us can have had.
+        """
         assert self._term is not None  # noqa: S101 - set before
-        compares = [self._term.term]
+        owners = {record.owner for _, record in part}
+        compares = [Compare(key=f"{records.NODES}{o}", field=Field.CREATED, target=0) for o in sorted(owners)]
         puts = []
         for entry, record in part:
-            record.owner = self._node
             compares.append(Compare(key=entry.key, field=Field.MODIFIED, target=entry.modified))
-            puts.append(Put(key=entry.key, value=record.encode()))
-        outcome = await self._store.transact(compares=compares, success=puts)
-        if outcome.succeeded:
-            for _, record in part:
-                self._resume(record)
-        return outcome.succeeded
+            puts.append(Put(key=entry.key, value=replace(record, owner=self._node).encode()))
+        if await self._term.take(compares, puts) is None:
+            return False
+        for _, record in part:
+            record.owner = self._node
+            self._resume(record)
+        return True
 
     def _resume(self, record: Record) -> None:
         running = self._carry(record)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from unisono.store.base import Broken, Compare, Delete, Field, MaybeDone, NotDone, Put, Store, StoreError
@@ -50,9 +50,16 @@ class Entry:
 
     def tell(self, error: StoreError | None) -> None:
         """Say once what became of it."""
-        if not self.told:
-            self.told = True
-            self.done(error)
+        if self.told:
+            return
+        self.told = True
+        if isinstance(error, Deposed):
+            error = (
+                MaybeDone("another coordinator may have it: ask again")
+                if self.maybe
+                else NotDone("this node's term as a coordinator ended before it was written: try again")
+            )
+        self.done(error)
 
 
 class Log:
@@ -66,7 +73,7 @@ class Log:
         self._store = store
         self.term = term
         self._lease = lease
-        self._rises: list[asyncio.Future[int]] = []
+        self._takes: list[tuple[Sequence[Compare], Sequence[Put], asyncio.Future[int | None]]] = []
         self._waiting: deque[Entry] = deque()
         self._filled = asyncio.Event()
         self.batches = 0
@@ -85,15 +92,18 @@ class Log:
         self._waiting.append(Entry(key, value, fresh, patient, done))
         self._filled.set()
 
-    async def rise(self) -> int:
+    async def take(self, compares: Sequence[Compare], puts: Sequence[Put]) -> int | None:
         """
-        Raise the term above all revisions so far, and return it.
+        Write ``puts`` if ``compares`` hold, and in the same step raise the term above all revisions so far.
+
+        Returns:
+            The new term; ``None`` if the compares did not hold: nothing was written.
 
         Raises:
-            Deposed: The term is over.
+            StoreError: As for an append; the term is over.
         """
-        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._rises.append(future)
+        future: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+        self._takes.append((compares, puts, future))
         self._filled.set()
         return await future
 
@@ -108,49 +118,51 @@ class Log:
         try:
             while True:
                 await self._filled.wait()
-                if self._rises:
-                    await self._rise()
-                batch = self._take()
+                if self._takes:
+                    await self._take_one()
+                batch = self._gather()
                 if batch:
                     await self._write(batch)
-                if not self._waiting and not self._rises:
+                if not self._waiting and not self._takes:
                     self._filled.clear()
         except StoreError as error:
             self._fail_all(error)
             raise
 
-    async def _rise(self) -> None:
+    async def _take_one(self) -> None:
         """Between two batches, so that none bears a term that has just been left."""
+        compares, puts, future = self._takes[0]
         own = Put(key=self.term.key, value=b"{}", lease=self._lease)
         pause, longest = _RETRY_SECONDS
         while True:
             try:
-                outcome = await self._store.transact(compares=[self.term], success=[own])
-                if outcome.succeeded:
-                    self.term = Compare(key=own.key, field=Field.MODIFIED, target=outcome.revision)
-                    break
+                outcome = await self._store.transact(compares=[self.term, *compares], success=[own, *puts])
             except MaybeDone as error:
-                # Whether the term has risen can be told, but hardly ever has to be: begin a new one.
+                # Whether it was done can be found out, but hardly ever has to be: begin a new term.
                 raise Deposed("this node's term as a coordinator may have changed") from error
             except NotDone:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, longest)
-            else:
-                raise Deposed("this node's term as a coordinator is over")
-        rises, self._rises = self._rises, []
-        for future in rises:
-            if not future.done():
-                future.set_result(outcome.revision)
+                continue
+            break
+        if outcome.succeeded:
+            self.term = Compare(key=own.key, field=Field.MODIFIED, target=outcome.revision)
+        else:
+            await self._check_term()
+        del self._takes[0]
+        if not future.done():
+            future.set_result(outcome.revision if outcome.succeeded else None)
 
     def _fail_all(self, error: StoreError) -> None:
-        for future in self._rises:
+        for _, _, future in self._takes:
             if not future.done():
                 future.set_exception(error)
-        self._rises.clear()
+                future.exception()  # nobody may be waiting
+        self._takes.clear()
         while self._waiting:
             self._waiting.popleft().tell(error)
 
-    def _take(self) -> list[Entry]:
+    def _gather(self) -> list[Entry]:
         """The oldest that wait, as many as one store transaction takes, each key once."""
         batch: list[Entry] = []
         keys: set[str] = set()
