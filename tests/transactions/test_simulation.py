@@ -27,7 +27,7 @@ _MUTANT_SCHEDULES = 1500
 
 @pytest.mark.parametrize("first", range(0, SCHEDULES, _PART))
 def test_random_crash_schedules_break_nothing(first: int) -> None:
-    """Up to four transactions of all modes, one or two nodes, up to three crashes, faulty store and network."""
+    """Up to four transactions of all modes, one or two nodes, three crashes, faults of store and network."""
     broken = {seed: found for seed in range(first, first + _PART) if (found := play(seed).violations)}
 
     assert {} == broken

@@ -124,7 +124,8 @@ async def get_transaction(here: Context, gid: str, request: Request, query: Look
 
 async def list_transactions(here: Context, request: Request, query: Find) -> Response:
     """Transactions, the newest first, without their branches. Without an application an operator sees all."""
-    application: str | None = request.scope.get("unisono.application") or query.namespace or None
+    all_of_them = caller_of(request) is None and not query.namespace
+    application = None if all_of_them else _whose(request, query.namespace)[0]
     if query.status not in _STATUSES:
         right = ", ".join(sorted(filter(None, _STATUSES)))
         raise Invalid("status", f"{right} are right, found {query.status!r}")

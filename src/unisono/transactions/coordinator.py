@@ -245,9 +245,9 @@ class Coordinator:
         """
         Take over some that nobody has changed since, while their owners are gone.
 
-        An owner that is back goes on without writing anything, so that it is not has to be part of the same
-        step. And so has our term: participants refuse an epoch below one that they have seen, so ours must lie
-        above every one that an owner before us can have had.
+        An owner that is back goes on without writing anything, so its absence has to be part of the same step.
+        And so has our term: participants refuse an epoch below one that they have seen, so ours must lie above
+        every one that an owner before us can have had.
         """
         assert self._term is not None  # noqa: S101 - set before
         owners = {record.owner for _, record in part}
@@ -435,12 +435,13 @@ class Coordinator:
             opened = records.is_open(entry.value)
             if (status == "open" and not opened) or (status == "final" and opened):
                 continue
-            if status == "heuristic" and b'"heuristic"' not in entry.value:
-                continue
             running = self._running.get(entry.key)
+            if status == "heuristic" and running is None and b'"heuristic"' not in entry.value:
+                continue
             record = running.record if running else records.decode(entry.key, entry.value)
             stands = running.machine.status if running else record.status
-            if status in ("", "open", "final", stands) or (status == "heuristic" and record.heuristic):
+            doubt = running.machine.heuristic if running else record.heuristic
+            if status in ("", "open", "final", stands) or (status == "heuristic" and doubt):
                 epoch = running.epoch if running else None
                 found.append({**shown(record, stands, epoch, []), "branches": len(record.specs)})
         found.sort(key=lambda view: view["began_at"], reverse=True)
