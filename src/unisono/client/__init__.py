@@ -1,24 +1,51 @@
 """
 What scripts and services import to talk to a node. Needs nothing but the standard library.
 
-``NodeClient`` is loaded when it is first used: HTTP is a third of a short command's time.
+Most is loaded when it is first used: HTTP is a third of a short command's time.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from unisono.client.errors import MaybeDone, NodeError, NotRunning, Refused
+from unisono.client.errors import Aborted, BranchRefused, InDoubt, MaybeDone, NodeError, NotRunning, Refused
 
 if TYPE_CHECKING:
+    from unisono.client import participant, sync
     from unisono.client.node import NodeClient
+    from unisono.client.transactions import Branch, submit, transaction
 
-__all__ = ["MaybeDone", "NodeClient", "NodeError", "NotRunning", "Refused"]
+__all__ = [
+    "Aborted",
+    "Branch",
+    "BranchRefused",
+    "InDoubt",
+    "MaybeDone",
+    "NodeClient",
+    "NodeError",
+    "NotRunning",
+    "Refused",
+    "participant",
+    "submit",
+    "sync",
+    "transaction",
+]
+
+# What is loaded when it is first used, and where it is.
+_LATER = {
+    "Branch": "transactions",
+    "NodeClient": "node",
+    "submit": "transactions",
+    "transaction": "transactions",
+}
+_ROOMS = ("participant", "sync")
 
 
 def __getattr__(name: str) -> Any:
-    if name == "NodeClient":
-        from unisono.client.node import NodeClient  # noqa: PLC0415 - see above
+    from importlib import import_module  # noqa: PLC0415 - see above
 
-        return NodeClient
+    if name in _ROOMS:
+        return import_module(f"{__name__}.{name}")
+    if name in _LATER:
+        return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

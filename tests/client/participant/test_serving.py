@@ -142,7 +142,7 @@ async def test_what_is_no_call_is_told(path: Path) -> None:
 
 
 def test_code_of_the_wrong_kind_is_refused_at_once(path: Path) -> None:
-    """async def on a database without asyncio, missing methods, unknown databases: when the service starts."""
+    """async def on a database without asyncio, missing methods, unknown databases: at the start."""
 
     class Wrong:
         async def action(self, tx: Any, payload: Any) -> None: ...
