@@ -12,7 +12,7 @@ import sys
 import typer
 
 from unisono import __version__
-from unisono.cli import apply, config, events, logs, node, output, ps, rollout, scale, txnverify, up
+from unisono.cli import apply, config, events, logs, node, output, ps, rollout, scale, txn, txnverify, up
 from unisono.cli.exits import Code, CommandFailed, failure_of
 from unisono.cli.options import (
     EnvFileOption,
@@ -80,6 +80,12 @@ app.command(epilog=_example("unisono config", "unisono config --services", "unis
     config.config
 )
 app.add_typer(node.app, name="node")
+txnverify.app.command(epilog=_example("unisono txn ls", "unisono txn ls --status heuristic"))(txn.ls)
+txnverify.app.command(epilog=_example("unisono txn show order-17"))(txn.show)
+txnverify.app.command(epilog=_example("unisono txn retry order-17"))(txn.retry)
+txnverify.app.command(
+    epilog=_example("unisono txn resolve order-17 --branch pay --outcome finished --reason 'booked by hand'")
+)(txn.resolve)
 app.add_typer(txnverify.app, name="txn")
 
 

@@ -171,6 +171,28 @@ class NodeClient:
         for _, _, data in self._events("/v1/events?" + urlencode(query), follow=follow):
             yield cast(EventView, data)
 
+    # -- transactions --------------------------------------------------------------------------
+
+    def transactions(
+        self, application: str | None, *, status: str = "", limit: int = 100
+    ) -> list[dict[str, Any]]:
+        """Transactions of an application, or of all, the newest first; docs/reference/transactions-api.md."""
+        query = {"namespace": application or "", "status": status, "limit": str(limit)}
+        found = self._call("GET", "/v1/transactions?" + urlencode(query))
+        return cast(list[dict[str, Any]], found["transactions"])
+
+    def transaction(self, application: str, gid: str) -> dict[str, Any]:
+        """One transaction with its timeline. Raises Refused (404) if it is not known."""
+        return cast(dict[str, Any], self._call("GET", _transaction(application, gid)))
+
+    def retry_transaction(self, application: str, gid: str) -> int:
+        """Call at once what waits for its next try; how many calls that are."""
+        return int(self._call("POST", _transaction(application, gid, ":retry"), {})["called"])
+
+    def resolve_transaction(self, application: str, gid: str, word: Mapping[str, Any]) -> dict[str, Any]:
+        """Note what was done by hand: ``branches``, ``outcome``, ``reason``, ``operator``."""
+        return cast(dict[str, Any], self._call("POST", _transaction(application, gid, ":resolve"), word))
+
     # -- the wire ------------------------------------------------------------------------------
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
@@ -265,6 +287,10 @@ class _UnixConnection(http.client.HTTPConnection):
 
 def _application(name: str) -> str:
     return f"/v1/applications/{quote(name, safe='')}"
+
+
+def _transaction(application: str, gid: str, verb: str = "") -> str:
+    return f"/v1/transactions/{quote(gid, safe='')}{verb}?{urlencode({'namespace': application})}"
 
 
 def _service(application: str, service: str) -> str:

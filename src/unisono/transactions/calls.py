@@ -3,7 +3,7 @@ Calling participants over HTTP/1.1: connections that are kept, one call at a tim
 instead of tasks.
 
 A coordinator makes two to four calls per transaction, so what a call costs decides how many transactions
-it can run; docs/decisions/0014-transactions.md has the figures of the alternatives. Redirects are not
+it can run; docs/decisions/0013-transactions.md has the figures of the alternatives. Redirects are not
 followed, an answer that breaks off is none, and every call ends: with an answer, or with a word on why
 there is none.
 

@@ -13,7 +13,6 @@ from starlette.responses import Response
 from unisono.api.context import Context
 from unisono.api.operations import Operation
 from unisono.api.problems import Problem
-from unisono.api.state.access import rooms_for
 from unisono.api.state.kv import NamespaceQuery
 from unisono.api.state.rooms import understood
 from unisono.state.quotas import MAX_SIZE, Quota
@@ -66,7 +65,7 @@ class GrantView:
 async def get_quota(here: Context, request: Request, query: NamespaceQuery, name: str) -> QuotaView:
     """A quota as it is."""
     async with understood():
-        rooms = await rooms_for(here, request, query.namespace, read=(name,))
+        rooms = await here.states.of_caller(request, query.namespace)
         quota = await rooms.quotas.get(name)
     if quota is None:
         raise Problem(
@@ -80,7 +79,7 @@ async def resize_quota(
 ) -> QuotaView:
     """Make a quota, or change its size; 409 (`insufficient`) if more than that is granted."""
     async with understood():
-        rooms = await rooms_for(here, request, query.namespace, write=(name,))
+        rooms = await here.states.of_caller(request, query.namespace)
         return _view(await rooms.quotas.resize(name, body.size))
 
 
@@ -89,7 +88,7 @@ async def acquire_amount(
 ) -> GrantView:
     """Take an amount, or nothing: 409 (`insufficient`) says what is left. Never waits."""
     async with understood():
-        rooms = await rooms_for(here, request, query.namespace, write=(name,))
+        rooms = await here.states.of_caller(request, query.namespace)
         lease = await rooms.holdings.leases.get(_lease(body.lease))
         grant = await rooms.quotas.acquire(name, body.amount, lease=lease.id, request_id=body.request_id)
     return GrantView(request_id=grant.request_id, amount=grant.amount, token=grant.token)
@@ -100,7 +99,7 @@ async def release_amount(
 ) -> Response:
     """Give a grant back; giving back what has ended is no error."""
     async with understood():
-        rooms = await rooms_for(here, request, query.namespace, write=(name,))
+        rooms = await here.states.of_caller(request, query.namespace)
         grant = await rooms.quotas.find(name, body.request_id)
         if grant is not None:
             await rooms.quotas.release(grant)

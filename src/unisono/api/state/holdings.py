@@ -17,7 +17,6 @@ from unisono.api import streams
 from unisono.api.context import Context
 from unisono.api.operations import Operation, encode
 from unisono.api.problems import Problem
-from unisono.api.state.access import rooms_for
 from unisono.api.state.fences import fence_text
 from unisono.api.state.holders import holder
 from unisono.api.state.kv import NamespaceQuery
@@ -173,7 +172,7 @@ async def acquire_lock(
     line.
     """
     async with understood():
-        rooms = await rooms_for(here, request, query.namespace, write=(name,))
+        rooms = await here.states.of_caller(request, query.namespace)
         return await _acquire(request, rooms, "lock", name, body)
 
 
@@ -181,7 +180,7 @@ async def release_lock(
     here: Context, request: Request, query: NamespaceQuery, name: str, body: HeldRequest
 ) -> Response:
     """Give a lock back, to the next in line; what is held no more is no error. Its lease lives on."""
-    return await _release(await rooms_for(here, request, query.namespace, write=(name,)), "lock", name, body)
+    return await _release(await here.states.of_caller(request, query.namespace), "lock", name, body)
 
 
 async def acquire_permit(
@@ -189,7 +188,7 @@ async def acquire_permit(
 ) -> Holding:
     """Hold one of `permits` permits, in the order in which they came; as of a lock."""
     async with understood():
-        rooms = await rooms_for(here, request, query.namespace, write=(name,))
+        rooms = await here.states.of_caller(request, query.namespace)
         value = b"%d" % body.permits
         return await _acquire(request, rooms, "semaphore", name, body, permits=body.permits, value=value)
 
@@ -198,9 +197,7 @@ async def release_permit(
     here: Context, request: Request, query: NamespaceQuery, name: str, body: HeldRequest
 ) -> Response:
     """Give a permit back; as of a lock."""
-    return await _release(
-        await rooms_for(here, request, query.namespace, write=(name,)), "semaphore", name, body
-    )
+    return await _release(await here.states.of_caller(request, query.namespace), "semaphore", name, body)
 
 
 async def campaign(
@@ -208,7 +205,7 @@ async def campaign(
 ) -> Holding:
     """Lead, once all who offered themselves earlier have resigned or died; as of a lock."""
     async with understood():
-        rooms = await rooms_for(here, request, query.namespace, write=(name,))
+        rooms = await here.states.of_caller(request, query.namespace)
         value = base64.b64decode(body.value, validate=True)
         return await _acquire(request, rooms, "election", name, body, value=value)
 
@@ -217,9 +214,7 @@ async def resign(
     here: Context, request: Request, query: NamespaceQuery, name: str, body: HeldRequest
 ) -> Response:
     """Lead no more; as of a lock."""
-    return await _release(
-        await rooms_for(here, request, query.namespace, write=(name,)), "election", name, body
-    )
+    return await _release(await here.states.of_caller(request, query.namespace), "election", name, body)
 
 
 async def proclaim(
@@ -227,7 +222,7 @@ async def proclaim(
 ) -> Response:
     """Say something else as the leader; 409 (`fenced`) when another leads."""
     async with understood():
-        rooms = await rooms_for(here, request, query.namespace, write=(name,))
+        rooms = await here.states.of_caller(request, query.namespace)
         place = rooms.holdings.place("election", name, _id(body.lease), body.token)
         await rooms.holdings.say("election", name, place, base64.b64decode(body.value, validate=True))
     return Response(status_code=HTTPStatus.NO_CONTENT)
@@ -238,7 +233,7 @@ async def leader(here: Context, request: Request, query: NamespaceQuery, name: s
     Who leads. With `Accept: text/event-stream` also whoever leads from now on, the latest each time.
     """
     async with understood():
-        rooms = await rooms_for(here, request, query.namespace, read=(name,))
+        rooms = await here.states.of_caller(request, query.namespace)
         observed = rooms.elections.observe(name)
     if streams.EVENTS in request.headers.get("accept", ""):
         return _observed(observed, here.stopping)
@@ -250,7 +245,7 @@ async def pass_barrier(
 ) -> PassedView:
     """Wait until `parties` wait here, this one among them: all go on, or none; 409 when the wait is over."""
     async with understood():
-        rooms = await rooms_for(here, request, query.namespace, write=(name,))
+        rooms = await here.states.of_caller(request, query.namespace)
         passing = rooms.barriers.wait(
             name, parties=body.parties, ttl=body.ttl_ms / 1000, wait=body.wait_ms / 1000
         )
