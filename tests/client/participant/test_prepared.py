@@ -190,6 +190,17 @@ async def test_29_a_connection_that_is_killed_leaves_the_outcome_unknown(on_pg: 
     assert (204, 204, 1) == (yes.status_code, committed.status_code, on_pg.effects())
 
 
+async def test_29_a_connection_that_is_killed_is_no_refusal(on_pg: World) -> None:
+    """Of a saga's action likewise: unknown, and done when it is asked again."""
+    call = Caller(on_pg.saga())
+
+    lost = await call("action", {"action": {"sql": ["SELECT pg_terminate_backend(pg_backend_pid())"]}})
+    again = await call.until(200, "action")
+
+    assert 503 == lost.status_code
+    assert (200, 1) == (again.status_code, on_pg.effects())
+
+
 async def test_30_orphans_are_found_by_their_prefix_alone(on_pg: World) -> None:
     """Another cluster's, and such whose name only begins alike, are never seen (31)."""
     call, others = Caller(on_pg.xa("test")), Caller(on_pg.xa("tes"))
