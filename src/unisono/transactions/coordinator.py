@@ -245,9 +245,9 @@ class Coordinator:
         """
         Take over some that nobody has changed since, while their owners are gone.
 
-        An owner that is back goes on without writing anything, so its absence is part of the same step. And so
-        is our term: participants refuse an epoch below one that they have seen, so ours must lie above every
-        one that an owner before us can have had.
+        An owner that is back goes on without writing, so its absence is part of the same step. And so is our
+        term: participants refuse an epoch below one that they have seen, so ours must lie above every one that
+        an owner before us can have had.
         """
         assert self._term is not None  # noqa: S101 - set before
         owners = {record.owner for _, record in part}

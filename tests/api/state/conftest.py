@@ -11,10 +11,14 @@ import httpx
 import pytest
 
 from tests.api.conftest import Served
+from tests.api.specs import service
 from unisono.api.app import create_services_app
 from unisono.api.listeners import unix_listener
 from unisono.api.server import Server
+from unisono.control.records import Revision, Service, encode, revision_key, service_key
 from unisono.node.identity import Identities, Identity
+from unisono.spec.access import Access
+from unisono.store.base import Put, Store
 
 
 @dataclass(frozen=True)
@@ -29,9 +33,30 @@ class Services:
     served: Served
 
 
+async def set_service(
+    store: Store, application: str, name: str, *, number: int = 1, access: Access | None = None
+) -> None:
+    """Write down that there is a service, and what it may do, as applying a file would."""
+    spec = service(name, access=access)
+    service_record = Service(
+        application=application, name=name, revision=number, stable=number, replicas=1, internal_port=1
+    )
+    revision = Revision(
+        application=application, service=name, number=number, digest="", spec=spec, created_at=0.0
+    )
+    await store.transact(
+        success=[
+            Put(key=service_key(application, name), value=encode(service_record)),
+            Put(key=revision_key(application, name, number), value=encode(revision)),
+        ]
+    )
+
+
 @pytest.fixture
 async def services(served: Served) -> AsyncIterator[Services]:
     """All of them, connected."""
+    for application, name in (("shop", "orders"), ("shop", "payments"), ("blog", "web")):
+        await set_service(served.store, application, name)
     identities = Identities(b"secret of this test")
     path = served.socket_path.with_name("services.sock")
     server = Server(create_services_app(served.context, identities), unix_listener(path))

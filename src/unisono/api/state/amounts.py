@@ -13,6 +13,7 @@ from starlette.responses import Response
 from unisono.api.context import Context
 from unisono.api.operations import Operation
 from unisono.api.problems import Problem
+from unisono.api.state.access import rooms_for
 from unisono.api.state.kv import NamespaceQuery
 from unisono.api.state.rooms import understood
 from unisono.state.quotas import MAX_SIZE, Quota
@@ -65,7 +66,7 @@ class GrantView:
 async def get_quota(here: Context, request: Request, query: NamespaceQuery, name: str) -> QuotaView:
     """A quota as it is."""
     async with understood():
-        rooms = await here.states.of_caller(request, query.namespace)
+        rooms = await rooms_for(here, request, query.namespace, read=(name,))
         quota = await rooms.quotas.get(name)
     if quota is None:
         raise Problem(
@@ -79,7 +80,7 @@ async def resize_quota(
 ) -> QuotaView:
     """Make a quota, or change its size; 409 (`insufficient`) if more than that is granted."""
     async with understood():
-        rooms = await here.states.of_caller(request, query.namespace)
+        rooms = await rooms_for(here, request, query.namespace, write=(name,))
         return _view(await rooms.quotas.resize(name, body.size))
 
 
@@ -88,7 +89,7 @@ async def acquire_amount(
 ) -> GrantView:
     """Take an amount, or nothing: 409 (`insufficient`) says what is left. Never waits."""
     async with understood():
-        rooms = await here.states.of_caller(request, query.namespace)
+        rooms = await rooms_for(here, request, query.namespace, write=(name,))
         lease = await rooms.holdings.leases.get(_lease(body.lease))
         grant = await rooms.quotas.acquire(name, body.amount, lease=lease.id, request_id=body.request_id)
     return GrantView(request_id=grant.request_id, amount=grant.amount, token=grant.token)
@@ -99,7 +100,7 @@ async def release_amount(
 ) -> Response:
     """Give a grant back; giving back what has ended is no error."""
     async with understood():
-        rooms = await here.states.of_caller(request, query.namespace)
+        rooms = await rooms_for(here, request, query.namespace, write=(name,))
         grant = await rooms.quotas.find(name, body.request_id)
         if grant is not None:
             await rooms.quotas.release(grant)

@@ -17,6 +17,7 @@ from unisono.api import streams
 from unisono.api.context import Context
 from unisono.api.operations import Operation, encode
 from unisono.api.problems import Problem
+from unisono.api.state.access import rooms_for
 from unisono.api.state.fences import fence_text
 from unisono.api.state.holders import holder
 from unisono.api.state.kv import NamespaceQuery
@@ -172,7 +173,7 @@ async def acquire_lock(
     line.
     """
     async with understood():
-        rooms = await here.states.of_caller(request, query.namespace)
+        rooms = await rooms_for(here, request, query.namespace, write=(name,))
         return await _acquire(request, rooms, "lock", name, body)
 
 
@@ -180,7 +181,7 @@ async def release_lock(
     here: Context, request: Request, query: NamespaceQuery, name: str, body: HeldRequest
 ) -> Response:
     """Give a lock back, to the next in line; what is held no more is no error. Its lease lives on."""
-    return await _release(await here.states.of_caller(request, query.namespace), "lock", name, body)
+    return await _release(await rooms_for(here, request, query.namespace, write=(name,)), "lock", name, body)
 
 
 async def acquire_permit(
@@ -188,7 +189,7 @@ async def acquire_permit(
 ) -> Holding:
     """Hold one of `permits` permits, in the order in which they came; as of a lock."""
     async with understood():
-        rooms = await here.states.of_caller(request, query.namespace)
+        rooms = await rooms_for(here, request, query.namespace, write=(name,))
         value = b"%d" % body.permits
         return await _acquire(request, rooms, "semaphore", name, body, permits=body.permits, value=value)
 
@@ -197,7 +198,9 @@ async def release_permit(
     here: Context, request: Request, query: NamespaceQuery, name: str, body: HeldRequest
 ) -> Response:
     """Give a permit back; as of a lock."""
-    return await _release(await here.states.of_caller(request, query.namespace), "semaphore", name, body)
+    return await _release(
+        await rooms_for(here, request, query.namespace, write=(name,)), "semaphore", name, body
+    )
 
 
 async def campaign(
@@ -205,7 +208,7 @@ async def campaign(
 ) -> Holding:
     """Lead, once all who offered themselves earlier have resigned or died; as of a lock."""
     async with understood():
-        rooms = await here.states.of_caller(request, query.namespace)
+        rooms = await rooms_for(here, request, query.namespace, write=(name,))
         value = base64.b64decode(body.value, validate=True)
         return await _acquire(request, rooms, "election", name, body, value=value)
 
@@ -214,7 +217,9 @@ async def resign(
     here: Context, request: Request, query: NamespaceQuery, name: str, body: HeldRequest
 ) -> Response:
     """Lead no more; as of a lock."""
-    return await _release(await here.states.of_caller(request, query.namespace), "election", name, body)
+    return await _release(
+        await rooms_for(here, request, query.namespace, write=(name,)), "election", name, body
+    )
 
 
 async def proclaim(
@@ -222,7 +227,7 @@ async def proclaim(
 ) -> Response:
     """Say something else as the leader; 409 (`fenced`) when another leads."""
     async with understood():
-        rooms = await here.states.of_caller(request, query.namespace)
+        rooms = await rooms_for(here, request, query.namespace, write=(name,))
         place = rooms.holdings.place("election", name, _id(body.lease), body.token)
         await rooms.holdings.say("election", name, place, base64.b64decode(body.value, validate=True))
     return Response(status_code=HTTPStatus.NO_CONTENT)
@@ -233,7 +238,7 @@ async def leader(here: Context, request: Request, query: NamespaceQuery, name: s
     Who leads. With `Accept: text/event-stream` also whoever leads from now on, the latest each time.
     """
     async with understood():
-        rooms = await here.states.of_caller(request, query.namespace)
+        rooms = await rooms_for(here, request, query.namespace, read=(name,))
         observed = rooms.elections.observe(name)
     if streams.EVENTS in request.headers.get("accept", ""):
         return _observed(observed, here.stopping)
@@ -245,7 +250,7 @@ async def pass_barrier(
 ) -> PassedView:
     """Wait until `parties` wait here, this one among them: all go on, or none; 409 when the wait is over."""
     async with understood():
-        rooms = await here.states.of_caller(request, query.namespace)
+        rooms = await rooms_for(here, request, query.namespace, write=(name,))
         passing = rooms.barriers.wait(
             name, parties=body.parties, ttl=body.ttl_ms / 1000, wait=body.wait_ms / 1000
         )

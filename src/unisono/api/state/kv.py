@@ -19,6 +19,7 @@ from unisono.api import streams
 from unisono.api.context import Context
 from unisono.api.operations import Operation, encode
 from unisono.api.problems import Problem
+from unisono.api.state.access import rooms_for
 from unisono.api.state.fences import fences_of
 from unisono.api.state.rooms import understood
 from unisono.state.kv import MAX_LISTING, Consistency, KvWatch, Read, Written
@@ -172,7 +173,7 @@ async def get(here: Context, request: Request, key: str, query: ReadQuery) -> Re
     nothing older.
     """
     async with understood():
-        rooms = await here.states.of_caller(request, query.namespace)
+        rooms = await rooms_for(here, request, query.namespace, read=(key,))
         if query.revision is not None:
             read = await rooms.kv.at(key, query.revision)
         else:
@@ -202,7 +203,7 @@ async def put(here: Context, request: Request, key: str, query: WriteQuery) -> R
     """
     body = await request.body()
     async with understood():
-        rooms = await here.states.of_caller(request, query.namespace)
+        rooms = await rooms_for(here, request, query.namespace, write=(key,))
         written = await rooms.kv.put(
             key,
             body,
@@ -217,7 +218,7 @@ async def put(here: Context, request: Request, key: str, query: WriteQuery) -> R
 async def delete(here: Context, request: Request, key: str, query: NamespaceQuery) -> Response:
     """Remove a key; removing what is not there is no error. Headers as of putting."""
     async with understood():
-        rooms = await here.states.of_caller(request, query.namespace)
+        rooms = await rooms_for(here, request, query.namespace, write=(key,))
         written = await rooms.kv.delete(
             key,
             expected=_expected(request),
@@ -230,7 +231,7 @@ async def delete(here: Context, request: Request, key: str, query: NamespaceQuer
 async def scan(here: Context, request: Request, query: ScanQuery) -> Response:
     """Keys with values that begin alike, in their order, linearizable or as of a revision."""
     async with understood():
-        rooms = await here.states.of_caller(request, query.namespace)
+        rooms = await rooms_for(here, request, query.namespace, read=(query.prefix,))
         found = await rooms.kv.scan(
             query.prefix,
             after=query.after,
@@ -247,7 +248,7 @@ async def scan(here: Context, request: Request, query: ScanQuery) -> Response:
 async def history(here: Context, request: Request, query: HistoryQuery) -> HistoryView:
     """What a key has been since it was last made, the newest first, as far as it is kept."""
     async with understood():
-        rooms = await here.states.of_caller(request, query.namespace)
+        rooms = await rooms_for(here, request, query.namespace, read=(query.key,))
         entries = await rooms.kv.history(query.key, limit=query.limit)
     return HistoryView(entries=[_view(entry) for entry in entries])
 
@@ -255,7 +256,9 @@ async def history(here: Context, request: Request, query: HistoryQuery) -> Histo
 async def transact(here: Context, request: Request, query: NamespaceQuery, body: Transaction) -> Response:
     """Compare and change several keys at one revision; with `request_id` a repeat has one effect."""
     async with understood():
-        rooms = await here.states.of_caller(request, query.namespace)
+        rooms = await rooms_for(
+            here, request, query.namespace, read=[each.key for each in body.compare], write=_written(body)
+        )
         compares = [_compare(each) for each in body.compare]
         changes = []
         for listed in (body.success, body.failure):
@@ -285,7 +288,7 @@ async def watch(here: Context, request: Request, query: WatchQuery) -> Streaming
     last = request.headers.get("last-event-id", "")
     after = int(last) if last.isdecimal() else query.after
     async with understood():
-        rooms = await here.states.of_caller(request, query.namespace)
+        rooms = await rooms_for(here, request, query.namespace, read=(query.prefix,))
         watched = rooms.kv.watch(query.prefix, after=after)
     return streams.server_sent(_told(watched), here.stopping)
 
@@ -348,6 +351,11 @@ def _expected(request: Request) -> int | None:
     if found is None:
         raise ValueError(f'If-Match: found {match!r}; the ETag of a read is right, such as "17"')
     return int(found[1])
+
+
+def _written(transaction: Transaction) -> list[str]:
+    changes = (*transaction.success, *transaction.failure)
+    return [name for change in changes for name in (change.put, change.delete) if name is not None]
 
 
 def _compare(written: Comparison) -> base.Compare:
