@@ -11,6 +11,11 @@ pub mod process;
 pub mod proxy;
 pub mod simulate;
 
+/// A gateway has thousands of small buffers at one moment and none at the next. This allocator keeps them by size and
+/// gives whole pages back to the system; glibc's keeps what lies between two small ones for ever.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[cfg(feature = "python")]
 mod python {
     use std::path::PathBuf;

@@ -105,10 +105,12 @@ fn it_is_told_in_time_to_hear_of_it_though_nothing_else_happens() {
     seek(&mut service, NOW);
     let ticket = service.ticket();
     service.seek(&Ask { deadline: NOW + Time::from_secs(1), ..ask(ticket, &[]) }, NOW);
+    let unheard = service.wake_at(NOW);
+    service.begun(target, NOW + Time::from_millis(1));
 
     let at = service.wake_at(NOW).unwrap();
 
-    assert_eq!(at, NOW + Time::from_millis(980));
+    assert_eq!((unheard, at), (None, NOW + Time::from_millis(980)));
     assert!(service.next(at - Time::from_millis(1)).is_none());
     assert!(matches!(service.next(at), Some(Next::Shed(shed, _)) if shed == ticket));
 }

@@ -7,7 +7,7 @@ use super::own::Held;
 use super::service::{Ask, TargetKey, Ticket};
 
 /// A request that is given up is told so when this part of its time is left.
-const HEARD_SHARE: u32 = 50;
+const WORD_SHARE: u32 = 50;
 
 /// Which requests go first. Lower is earlier.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,10 +48,12 @@ pub(super) struct Waiting {
 
 impl Waiting {
     /// From when on it is not worth beginning where half of the requests take `p50`: it would hardly end in its time.
-    /// Early enough, too, for the client to hear of it before it goes.
-    pub fn last_call(&self, p50: Time) -> Time {
-        let heard = self.deadline.saturating_sub(self.since) / HEARD_SHARE;
-        self.deadline.saturating_sub((p50 / 2).max(heard))
+    /// While others are served it is early enough, too, for the client to hear of it before it goes; while none is, the
+    /// service may come back at any moment.
+    pub fn last_call(&self, p50: Time, heard_at: Time) -> Time {
+        let time = self.deadline.saturating_sub(self.since);
+        let word = if heard_at > self.since { time / WORD_SHARE } else { Time::ZERO };
+        self.deadline.saturating_sub((p50 / 2).max(word))
     }
 }
 

@@ -229,7 +229,7 @@ impl Service {
             return Some(granted);
         }
         let (oldest, next) = (self.queue.oldest(), self.queue.next(self.no_chance(), now));
-        let is_late = |waiting: &Waiting| self.known.p50.is_some_and(|p50| waiting.last_call(p50) <= now);
+        let is_late = |waiting: &Waiting| self.last_call(waiting).is_some_and(|at| at <= now);
         let late = oldest.into_iter().chain(next).find(|(_, waiting)| is_late(waiting));
         if let Some((place, waiting)) = late {
             let wait = now.saturating_sub(waiting.since);
@@ -268,11 +268,15 @@ impl Service {
         let rising =
             self.targets.iter().any(|(_, target)| target.serving && self.limit(target, now) < self.full_limit(target));
         let held = self.queue.held.ends_at().map(|at| at.max(now));
-        let last_call =
-            self.queue.oldest().zip(self.known.p50).map(|((_, oldest), p50)| oldest.last_call(p50).max(now));
+        let last_call = self.queue.oldest().filter(|(_, oldest)| self.heard_at > oldest.since);
+        let last_call = last_call.and_then(|(_, oldest)| self.last_call(oldest)).map(|at| at.max(now));
         let holding = self.policy.hold.then(|| now + self.known.p50.unwrap_or_default().max(HOLD_LOOK_MIN));
         let rising = rising.then(|| now + super::target::RISE_EACH);
         opening.into_iter().chain(rising).chain(held).chain(holding).chain(last_call).min()
+    }
+
+    fn last_call(&self, waiting: &Waiting) -> Option<Time> {
+        self.known.p50.map(|p50| waiting.last_call(p50, self.heard_at))
     }
 
     /// What happened to targets since this was asked last.

@@ -11,15 +11,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::HeaderValue;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::spawn_local;
 use tokio::time::{Instant, Sleep};
 
 use super::connections::Seat;
 use super::frames::PREFACE;
 use super::head::Framing;
-use super::headers;
+use super::headers::{self, Identity};
 use super::listen::{Face, Listening};
 use super::shared::lock;
 use super::tls::Certificates;
@@ -49,17 +51,13 @@ pub struct ClientState {
     pub listening: Arc<Listening>,
     /// Its address.
     pub peer: IpAddr,
-    /// Its address as X-Forwarded-For has it.
-    pub forwarded_for: HeaderValue,
-    /// The port that it reached as X-Forwarded-Port has it.
-    pub forwarded_port: HeaderValue,
-    /// The Host it named last, with the Forwarded made of it: most clients name one.
-    forwarded: RefCell<Option<(HeaderValue, HeaderValue)>>,
+    /// What instances are told of it, for the Host it named last: most clients name one.
+    identity: RefCell<Option<Box<Identity>>>,
     /// Requests that are being answered.
     open: Cell<usize>,
     /// When the last answer was over, or the connection began.
     since: Cell<Instant>,
-    tunnel: RefCell<Option<Tunnel>>,
+    tunnel: RefCell<Option<Box<Tunnel>>>,
     /// Where TLS is spoken.
     certificates: Option<Arc<Certificates>>,
 }
@@ -74,11 +72,9 @@ impl ClientState {
         let peer = peer.ip().to_canonical();
         Rc::new(Self {
             wire,
-            forwarded_port: HeaderValue::from(listening.address.port()),
             listening,
             peer,
-            forwarded_for: HeaderValue::try_from(peer.to_string()).unwrap_or(HeaderValue::from_static("unknown")),
-            forwarded: RefCell::new(None),
+            identity: RefCell::new(None),
             open: Cell::new(0),
             since: Cell::new(Instant::now()),
             tunnel: RefCell::new(None),
@@ -114,17 +110,22 @@ impl ClientState {
         certificates.belongs(name.as_deref(), host)
     }
 
-    /// The Forwarded header for a host that the client names.
-    pub fn forwarded(&self, host: &HeaderValue) -> HeaderValue {
-        let mut last = self.forwarded.borrow_mut();
-        match &*last {
-            Some((known, forwarded)) if known == host => forwarded.clone(),
-            _ => {
-                let forwarded = headers::forwarded(self.peer, host, self.scheme());
-                *last = Some((host.clone(), forwarded.clone()));
-                forwarded
-            }
-        }
+    /// Writes who the client is into the headers of a request for a host.
+    pub fn identify(&self, host: &HeaderValue, headers: &mut HeaderMap) {
+        let mut last = self.identity.borrow_mut();
+        let known = last.take().filter(|known| known.host == host);
+        let port = self.listening.address.port();
+        let known = known.unwrap_or_else(|| Box::new(Identity::new(self.peer, port, host, self.scheme())));
+        headers::set_identity(headers, &known);
+        *last = Some(known);
+    }
+
+    /// Keeps only what it takes to wait for the next request.
+    pub fn rest(&self, unread: &[u8]) {
+        *self.identity.borrow_mut() = None;
+        self.wire.untap();
+        // A copy: what is left of a buffer would keep all of it.
+        self.wire.unread(Bytes::copy_from_slice(unread));
     }
 
     /// The request's body came to its end.
@@ -134,12 +135,12 @@ impl ClientState {
 
     /// Leaves HTTP once the answer of 101 is out.
     pub fn tunnel(&self, tunnel: Tunnel) {
-        *self.tunnel.borrow_mut() = Some(tunnel);
+        *self.tunnel.borrow_mut() = Some(Box::new(tunnel));
         self.wire.untap();
     }
 
     /// Where to, if HTTP was left.
-    pub fn take_tunnel(&self) -> Option<Tunnel> {
+    pub fn take_tunnel(&self) -> Option<Box<Tunnel>> {
         self.tunnel.borrow_mut().take()
     }
 
@@ -180,23 +181,34 @@ impl Drop for Exchange {
     }
 }
 
-/// Serves a client until it or the gateway has had enough. Never fails: a broken connection just ends.
-///
-/// What a stage needs is boxed, so that a connection that waits for a request is small.
-pub async fn serve(seat: Seat, listening: Arc<Listening>, stream: TcpStream, peer: SocketAddr) {
+/// Serves a client until it or the gateway has had enough, in a task of its own. Never fails: a broken connection just
+/// ends.
+pub fn serve(seat: Seat, listening: Arc<Listening>, stream: TcpStream, peer: SocketAddr) {
     let Face { mode, certificates } = lock(&listening.face).clone();
-    let stream = match &certificates {
-        None => Stream::Clear(stream),
-        Some(certificates) => match Box::pin(certificates.accept(stream)).await {
-            Ok(stream) => Stream::Tls(Box::new(stream)),
-            Err(_) => return,
-        },
-    };
-    let wire = Wire::of_client(stream);
-    if mode == Mode::Tcp {
-        return Box::pin(tcp::serve(&listening, wire)).await;
+    match (certificates, mode) {
+        (None, Mode::Http) => {
+            let wire = Wire::of_client(Stream::Clear(stream));
+            spawn_local(talk(seat, ClientState::new(wire, listening, peer, None)));
+        }
+        (None, Mode::Tcp) => {
+            let wire = Wire::of_client(Stream::Clear(stream));
+            spawn_local(tcp::serve(seat, listening, wire));
+        }
+        (Some(certificates), mode) => {
+            spawn_local(async move {
+                let Ok(stream) = certificates.accept(stream).await else { return };
+                let wire = Wire::of_client(Stream::Tls(Box::new(stream)));
+                match mode {
+                    Mode::Http => talk(seat, ClientState::new(wire, listening, peer, Some(certificates))).await,
+                    Mode::Tcp => tcp::serve(seat, listening, wire).await,
+                }
+            });
+        }
     }
-    let client = ClientState::new(wire, listening, peer, certificates);
+}
+
+/// Speaks with a client. What a stage needs is boxed, so that a connection that waits for a request is small.
+async fn talk(seat: Seat, client: Rc<ClientState>) {
     while let Some(is_http2) = speaks_http2(&client, &seat).await {
         if is_http2 {
             return Box::pin(http2::serve(&client, &seat)).await;
@@ -210,21 +222,19 @@ pub async fn serve(seat: Seat, listening: Arc<Listening>, stream: TcpStream, pee
 /// Waits for the client's first words; `None`: it has none to say.
 async fn speaks_http2(client: &ClientState, seat: &Seat) -> Option<bool> {
     let mut timer = std::pin::pin!(tokio::time::sleep_until(client.since.get() + IDLE_TIMEOUT));
-    let mut io = WireIo(Rc::clone(&client.wire));
     let mut got: Vec<u8> = Vec::new();
-    let told = poll_fn(|cx| {
-        loop {
+    poll_fn(move |cx| {
+        let mut io = WireIo(Rc::clone(&client.wire));
+        let is_http2 = loop {
             if seat.is_going(cx) || timer.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(None);
+                break None;
             }
             let mut space = [MaybeUninit::uninit(); FIRST_READ];
             let mut buffer = ReadBuf::uninit(&mut space);
             match Pin::new(&mut io).poll_read(cx, &mut buffer) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(_)) => return Poll::Ready(None),
-                Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
-                    return Poll::Ready((!got.is_empty()).then_some(false));
-                }
+                Poll::Ready(Err(_)) => break None,
+                Poll::Ready(Ok(())) if buffer.filled().is_empty() => break (!got.is_empty()).then_some(false),
                 Poll::Ready(Ok(())) => {
                     if got.is_empty() {
                         timer.as_mut().reset(Instant::now() + HEAD_TIMEOUT);
@@ -232,15 +242,15 @@ async fn speaks_http2(client: &ClientState, seat: &Seat) -> Option<bool> {
                     got.extend_from_slice(buffer.filled());
                     let is_http2 = got.starts_with(PREFACE);
                     if is_http2 || !PREFACE.starts_with(&got) {
-                        return Poll::Ready(Some(is_http2));
+                        break Some(is_http2);
                     }
                 }
             }
-        }
+        };
+        client.wire.unread(std::mem::take(&mut got).into());
+        Poll::Ready(is_http2)
     })
-    .await;
-    client.wire.unread(got.into());
-    told
+    .await
 }
 
 /// What ends a connection from outside.
@@ -294,7 +304,8 @@ impl<'a> Guard<'a> {
                 self.timer.as_mut().reset(deadline);
                 return Clock::AtRest;
             }
-            self.timer.as_mut().reset(deadline.min(now + IDLE_BUFFERED));
+            let rest = self.client.since.get() + IDLE_BUFFERED;
+            self.timer.as_mut().reset(deadline.min(if rest > now { rest } else { now + IDLE_BUFFERED }));
         }
         Clock::GoesOn
     }

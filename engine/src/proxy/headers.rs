@@ -1,5 +1,7 @@
 //! What of a head belongs to one connection and what goes on: RFC 9110 section 7.6, RFC 9112, RFC 7239.
 
+use std::net::IpAddr;
+
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -83,21 +85,32 @@ fn takes_trailers(headers: &HeaderMap) -> bool {
 }
 
 /// Who asks, and for what, as the gateway knows it; a client's own claims are overwritten.
-pub struct Identity<'a> {
-    /// The client's address.
-    pub client: &'a HeaderValue,
-    /// The host it named.
-    pub host: &'a HeaderValue,
-    /// The Forwarded header made of both, see [`forwarded`].
-    pub forwarded: HeaderValue,
-    /// The port it reached.
-    pub port: &'a HeaderValue,
+pub struct Identity {
+    /// The host that the client named.
+    pub host: HeaderValue,
+    client: HeaderValue,
+    forwarded: HeaderValue,
+    port: HeaderValue,
     /// "http" or "https".
-    pub scheme: &'static str,
+    scheme: &'static str,
+}
+
+impl Identity {
+    /// Of a client at an address that reached a port and named a host.
+    pub fn new(client: IpAddr, port: u16, host: &HeaderValue, scheme: &'static str) -> Self {
+        Self {
+            // A copy: as it came it is a part of the buffer that the head was read into, and would keep all of it.
+            host: HeaderValue::from_bytes(host.as_bytes()).unwrap_or_else(|_| host.clone()),
+            client: HeaderValue::try_from(client.to_string()).unwrap_or(HeaderValue::from_static("unknown")),
+            forwarded: forwarded(client, host, scheme),
+            port: HeaderValue::from(port),
+            scheme,
+        }
+    }
 }
 
 /// Writes the identity over whatever a client claims, and adds Via.
-pub fn set_identity(headers: &mut HeaderMap, identity: Identity<'_>) {
+pub fn set_identity(headers: &mut HeaderMap, identity: &Identity) {
     drop_look_alikes(headers);
     // Room for all that the gateway adds, its trace too, at once: growing costs a search for a place for each.
     headers.reserve(ADDED);
@@ -105,15 +118,15 @@ pub fn set_identity(headers: &mut HeaderMap, identity: Identity<'_>) {
     headers.insert(&X_FORWARDED_PROTO, HeaderValue::from_static(identity.scheme));
     headers.insert(&X_FORWARDED_HOST, identity.host.clone());
     headers.insert(&X_FORWARDED_PORT, identity.port.clone());
-    headers.insert(header::FORWARDED, identity.forwarded);
+    headers.insert(header::FORWARDED, identity.forwarded.clone());
     headers.append(header::VIA, VIA.clone());
 }
 
 /// The Forwarded header (RFC 7239) for a client and the host it named; quoted where the grammar asks for it.
-pub fn forwarded(client: std::net::IpAddr, host: &HeaderValue, scheme: &str) -> HeaderValue {
+fn forwarded(client: IpAddr, host: &HeaderValue, scheme: &str) -> HeaderValue {
     let client = match client {
-        std::net::IpAddr::V4(address) => address.to_string(),
-        std::net::IpAddr::V6(address) => format!("\"[{address}]\""),
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("\"[{address}]\""),
     };
     let host = host.to_str().unwrap_or_default();
     let plain = !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
@@ -207,17 +220,23 @@ mod tests {
     fn claims_of_the_client_are_overwritten() {
         let mut headers =
             map(&[("x-forwarded-for", "6.6.6.6"), ("x_forwarded_for", "6.6.6.6"), ("forwarded", "for=6")]);
-        let (client, host) = (HeaderValue::from_static("1.2.3.4"), HeaderValue::from_static("shop"));
-        let port = HeaderValue::from_static("80");
-        let made = forwarded("1.2.3.4".parse().unwrap(), &host, "http");
+        let identity = Identity::new("1.2.3.4".parse().unwrap(), 80, &HeaderValue::from_static("shop"), "http");
 
-        set_identity(
-            &mut headers,
-            Identity { client: &client, host: &host, forwarded: made, port: &port, scheme: "https" },
-        );
+        set_identity(&mut headers, &identity);
 
         assert!(!headers.values().any(|value| value.to_str().unwrap().contains('6')));
         assert_eq!(headers["forwarded"], "for=1.2.3.4;host=shop;proto=http");
+    }
+
+    #[test]
+    fn an_identity_that_is_kept_keeps_no_buffer() {
+        let head = bytes::Bytes::from(vec![b'a'; 8192]);
+        let host = HeaderValue::from_maybe_shared(head.slice(..4)).unwrap();
+
+        let identity = Identity::new("1.2.3.4".parse().unwrap(), 80, &host, "http");
+        drop(host);
+
+        assert_eq!((identity.host.as_bytes(), head.is_unique()), (&b"aaaa"[..], true));
     }
 
     #[test]

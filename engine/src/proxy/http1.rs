@@ -72,8 +72,7 @@ pub async fn serve(client: &Rc<ClientState>, seat: &Seat) -> bool {
             match tunnel {
                 Some(tunnel) => tunnel.run(io.into_inner(), read_buf).await,
                 None if rests && is_good => {
-                    client.wire.untap();
-                    client.wire.unread(read_buf);
+                    client.rest(&read_buf);
                     return true;
                 }
                 None => linger(io.into_inner()).await,

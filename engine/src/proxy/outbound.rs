@@ -16,7 +16,7 @@ use super::connection::ClientState;
 use super::deadline::Deadline;
 use super::grpc;
 use super::head::Framing;
-use super::headers::{self, Identity};
+use super::headers;
 use super::interim::Relay;
 use super::mirror::UNISONO_MIRROR;
 use super::problem::{Problem, Reason};
@@ -96,14 +96,7 @@ impl Outbound {
         }
         headers.insert(header::HOST, host.clone());
         headers.remove(&UNISONO_MIRROR);
-        let identity = Identity {
-            client: &client.forwarded_for,
-            host,
-            forwarded: client.forwarded(host),
-            port: &client.forwarded_port,
-            scheme: client.scheme(),
-        };
-        headers::set_identity(&mut headers, identity);
+        client.identify(host, &mut headers);
         // Each try writes its own over it; a copy of these headers has no room to spare.
         trace.write(&mut headers);
 

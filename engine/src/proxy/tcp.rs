@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::backend::{Backend, Seeking};
+use super::connections::Seat;
 use super::listen::Listening;
 use super::revisions::Avoid;
 use super::shared::lock;
@@ -18,7 +19,7 @@ use crate::dispatch::Class;
 
 /// Serves a client until either side ends. Where no instance can be had within the service's wait, the client's
 /// connection is reset.
-pub async fn serve(listening: &Listening, client: Rc<Wire>) {
+pub async fn serve(_seat: Seat, listening: Arc<Listening>, client: Rc<Wire>) {
     let routes = Arc::clone(&lock(&listening.routes));
     let found = if listening.is_closed() { None } else { routes.find("", "/") };
     let Some((backend, class)) = found.map(|route| (Arc::clone(&route.backend), route.class)) else {

@@ -70,7 +70,8 @@ enum Tap {
     #[default]
     None,
     Heads(HeadTap),
-    Frames(FrameTap),
+    /// In a box, so that a connection that waits for its first words is small.
+    Frames(Box<FrameTap>),
 }
 
 /// One TCP connection and what is known of it.
@@ -139,7 +140,7 @@ impl Wire {
 
     /// Looks at the frames of HTTP/2 that come in from now on.
     pub fn tap_frames(&self) {
-        *self.tap.borrow_mut() = Tap::Frames(FrameTap::default());
+        *self.tap.borrow_mut() = Tap::Frames(Box::default());
     }
 
     /// Looks at nothing any more, and keeps nothing of it.

@@ -69,8 +69,7 @@ impl Workers {
     /// Serves a connection on the worker that its seat names. To be called on the first.
     pub fn serve(&self, seat: Seat, listening: Arc<Listening>, stream: TcpStream, peer: SocketAddr) {
         if seat.worker == 0 {
-            tokio::task::spawn_local(connection::serve(seat, listening, stream, peer));
-            return;
+            return connection::serve(seat, listening, stream, peer);
         }
         let workers = lock(&self.0);
         // A socket that the kernel will not give up is closed here, as if the client had come too late; and so
@@ -105,9 +104,7 @@ async fn work(mut newcomers: UnboundedReceiver<Newcomer>, retired: watch::Receiv
     tokio::task::spawn_local(pools::sweep(retired));
     while let Some(Newcomer { seat, listening, stream, peer }) = newcomers.recv().await {
         match TcpStream::from_std(stream) {
-            Ok(stream) => {
-                tokio::task::spawn_local(connection::serve(seat, listening, stream, peer));
-            }
+            Ok(stream) => connection::serve(seat, listening, stream, peer),
             Err(error) => eprintln!("gateway: cannot serve {peer}: {error}"),
         }
     }
