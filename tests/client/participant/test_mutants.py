@@ -286,8 +286,14 @@ PREPARED = (
         preparing.test_a_constraint_that_is_checked_at_the_end_is_a_no,
     ),
     Mutant(
+        "what is prepared is the transaction in which the fence began",
+        "if mark != row.mark:\n        raise Broken(ENDED)",
+        "",
+        preparing.test_26_code_that_ends_the_transaction_itself_gets_no_yes,
+    ),
+    Mutant(
         "advisory locks are refused",
-        "if held.rows[0][0]:",
+        "if advisory:",
         "if False:",
         partial(
             REFUSED,

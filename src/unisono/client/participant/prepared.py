@@ -22,7 +22,10 @@ from typing import Any
 
 from unisono.client.participant.dialects import Dialect
 from unisono.client.participant.fence import (
+    ABORTED,
+    ENDED,
     Broken,
+    Row,
     again,
     answer_to,
     begin,
@@ -31,7 +34,6 @@ from unisono.client.participant.fence import (
     is_late,
     judge_forward,
     refuse,
-    seal,
     select,
     stale,
     too_late,
@@ -52,7 +54,10 @@ _DUPLICATE = "42710"
 _NOT_POSSIBLE = "0A000"  # temporary tables, NOTIFY, exported snapshots
 
 LISTED = "SELECT 1 FROM pg_prepared_xacts WHERE gid = ? AND database = current_database()"
-ADVISORY = "SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory'"
+INSPECT = (
+    "SELECT CAST(pg_current_xact_id() AS text),"
+    " (SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory')"
+)
 
 
 def prepared_name(prefix: str, gid: str, branch: str) -> str:
@@ -84,7 +89,7 @@ def prepared(dialect: Dialect, call: Call, prefix: str) -> Fence:
 def _prepare(dialect: Dialect, call: Call, name: str) -> Fence:
     yield begin(call, LOCK_MS)
     try:
-        row = yield from insert(dialect, call, "running")
+        row = yield from insert(dialect, call, "done")  # seen by nobody until it is so
     except Fault as fault:
         if fault.state != _LOCKED:
             raise
@@ -100,8 +105,7 @@ def _prepare(dialect: Dialect, call: Call, name: str) -> Fence:
         return too_late(call)
     try:
         yield from work(dialect, call)
-        yield from seal(dialect, call, row, "done", None)
-        yield from _refuse_session_state()
+        yield from _inspect(row)
         yield from _prepare_as(name)
     except Refused as error:
         yield Rollback()
@@ -113,10 +117,21 @@ def _without_reply(answer: Answer) -> Answer:
     return Done() if isinstance(answer, Done) else answer
 
 
-def _refuse_session_state() -> Generator[Step, Any, None]:
-    """Advisory locks would be kept with the prepared transaction, or outlive it in the session."""
-    held: Result = yield Run(ADVISORY, (), rows=True)
-    if held.rows[0][0]:
+def _inspect(row: Row) -> Generator[Step, Any, None]:
+    """
+    See that the transaction is the one in which the fence began, unhurt, and holds no advisory locks: they
+    would be kept with the prepared transaction, or outlive it in the session.
+    """
+    try:
+        result: Result = yield Run(INSPECT, (), rows=True)
+    except Fault as fault:
+        if fault.state == "25P02":
+            raise Broken(ABORTED) from fault
+        raise
+    mark, advisory = result.rows[0]
+    if mark != row.mark:
+        raise Broken(ENDED)
+    if advisory:
         raise Refused(
             "the branch's code holds an advisory lock, which can't be prepared", code="unpreparable"
         )
