@@ -10,8 +10,9 @@ and notes when the last request came. After a quiet while it writes one line to 
     {"requests": 3, "last_ms": 0.41}     requests after the exit, and when the last came; null when none did
 
 Requests that arrived before the exit and were not read yet are counted as arriving when the witness wakes up:
-the figure errs on the unfavourable side, by the time that waking up takes. Where real-time priority is allowed
-the witness has it, so that both of its times are those of the events and not of its turn at the processor.
+the figure errs on the unfavourable side, by the time that waking up takes. Where real-time priority is
+allowed the witness has it, so that both of its times are those of the events and not of its turn at the
+processor.
 
     python -IS bench/witness_server.py PORT FILE
 """

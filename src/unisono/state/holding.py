@@ -172,6 +172,12 @@ class Holdings:
             raise
         return place
 
+    async def line(self, kind: str, name: str) -> list[tuple[int, int]]:
+        """Who stands in a line, the first in front: leases with their tokens."""
+        line = Line(self._store, self._home, kind, name)
+        members = (await line.members()).entries
+        return [(int(entry.key.removeprefix(line.prefix)), entry.created) for entry in members]
+
     async def release(self, kind: str, name: str, place: Place) -> None:
         """
         Give a place up, and only this one; giving up what is gone is no error.

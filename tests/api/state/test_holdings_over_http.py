@@ -35,12 +35,14 @@ class TestLocks:
             services.payments.post("/v1/locks/job/7:acquire", json={"wait_ms": 60_000})
         )
         await stand_in_line(services, 2)
+        line = (await services.payments.get("/v1/locks/job/7")).json()["members"]
         given = {"lease": first["lease"], "token": first["token"]}
         released = await services.orders.post("/v1/locks/job/7:release", json=given)
         second = (await waiting).json()
 
         assert (refused.status_code, refused.json()["code"]) == (409, "not-acquired")
         assert released.status_code == 204
+        assert [member["token"] for member in line] == [first["token"], second["token"]]
         assert second["token"] > first["token"]
 
     async def test_a_repeat_with_the_same_lease_is_the_same_holding(self, services: Services) -> None:

@@ -90,6 +90,21 @@ class Holding:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MemberView:
+    """One who stands in line; ``token`` is its fencing token, once it is in front."""
+
+    lease: str
+    token: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LineView:
+    """Who stands in line: the first holds, the others wait in this order."""
+
+    members: list[MemberView]
+
+
+@dataclass(frozen=True, kw_only=True)
 class HeldRequest:
     """What is held, as it was told when it was acquired."""
 
@@ -161,6 +176,18 @@ async def end_lease(here: Context, request: Request, query: NamespaceQuery, leas
         await rooms.holdings.leases.revoke(_id(lease))
         here.states.holders.forget(_id(lease))
     return Response(status_code=HTTPStatus.NO_CONTENT)
+
+
+async def get_lock(here: Context, request: Request, query: NamespaceQuery, name: str) -> LineView:
+    """Who holds a lock, and who waits for it."""
+    async with understood():
+        rooms = await rooms_for(here, request, query.namespace, read=(name,))
+        return LineView(
+            members=[
+                MemberView(lease=str(lease), token=token)
+                for lease, token in await rooms.holdings.line("lock", name)
+            ]
+        )
 
 
 async def acquire_lock(
@@ -348,6 +375,7 @@ OPERATIONS = (
     Operation("POST", "/v1/leases", grant_lease, HTTPStatus.CREATED),
     Operation("POST", "/v1/leases/{lease}:keepalive", keep_alive),
     Operation("DELETE", "/v1/leases/{lease}", end_lease, HTTPStatus.NO_CONTENT),
+    Operation("GET", "/v1/locks/{name:path}", get_lock),
     Operation("POST", "/v1/locks/{name:path}:acquire", acquire_lock),
     Operation("POST", "/v1/locks/{name:path}:release", release_lock, HTTPStatus.NO_CONTENT),
     Operation("POST", "/v1/semaphores/{name:path}:acquire", acquire_permit),
