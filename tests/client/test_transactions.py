@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -38,6 +39,7 @@ class Site:
         self.api = f"unix:{self.state / 'api.sock'}"
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.file = folder / "fence.db"
         self.calls: list[tuple[str, str, str]] = []  # gid, branch, op
 
     @property
@@ -81,7 +83,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def _participants(site: Site, folder: Path) -> Starlette:
-    file = folder / "fence.db"
+    file = site.file
     participant.create_fence(file)
 
     def note(tx: Any, payload: Any) -> Any:
@@ -96,7 +98,11 @@ def _participants(site: Site, folder: Path) -> Starlette:
 
     methods = {name: staticmethod(note) for name in ("try_", "confirm", "cancel", "action", "compensate")}
     code = type("Noted", (), methods)
-    mounts = [Mount("/tcc", participant.tcc(file)(code)), Mount("/saga", participant.saga(file)(code))]
+    mounts = [
+        Mount("/tcc", participant.tcc(file)(code)),
+        Mount("/saga", participant.saga(file)(code)),
+        Mount("/asked", participant.Messages(file)),
+    ]
     return Starlette(routes=mounts)
 
 
@@ -230,6 +236,52 @@ def test_without_asyncio_it_is_the_same(site: Site) -> None:
 
     assert ({"seen": {"n": 1}}, ["b1 try", "b1 confirm"]) == (reply, site.ops(t.gid))
     assert ("committed", ["b1 action"]) == (outcome.status, site.ops(outcome.gid))
+
+
+async def test_a_message_goes_out_once_the_own_transaction_has_committed(site: Site) -> None:
+    """Leaving the block sends it."""
+    branches = [client.Branch(id="mail", url=f"{site.url}/saga", payload={"n": 1})]
+
+    async with client.message(f"{site.url}/asked/back", branches, **site.where) as m:
+        _commit_and_record(site, m.gid)
+
+    await _until(lambda: site.ops(m.gid) == ["mail action"])
+
+
+@pytest.mark.parametrize("committed", [True, False])
+async def test_an_initiator_that_dies_is_asked_back(site: Site, committed: bool) -> None:
+    """The message goes out if and only if the own transaction committed."""
+    branches = [client.Branch(id="mail", url=f"{site.url}/saga")]
+
+    with pytest.raises(KeyError):
+        async with client.message(f"{site.url}/asked/back", branches, timeout=0.3, **site.where) as m:
+            if committed:
+                _commit_and_record(site, m.gid)
+            raise KeyError("killed")
+    outcome = await _final(site, m.gid)
+
+    assert ("committed" if committed else "aborted", ["mail action"] if committed else []) == (
+        outcome,
+        site.ops(m.gid),
+    )
+    if not committed:
+        with pytest.raises(participant.Refused, match="too late"):
+            _commit_and_record(site, m.gid)
+
+
+def _commit_and_record(site: Site, gid: str) -> None:
+    """A transaction of the initiator's own."""
+    with sqlite3.connect(site.file, timeout=30) as connection:
+        participant.Messages(site.file).record_sync(connection, gid)
+
+
+async def _final(site: Site, gid: str) -> str:
+    asking = Asking(Node.at(site.api, namespace="shop"))
+    told = await asking.ask(
+        Ask(method="GET", path=f"/v1/transactions/{gid}", query=(("wait_ms", "30000"),), wait=30)
+    )
+    asking.close()
+    return str(told.content["status"])
 
 
 async def test_without_a_node_nothing_happened(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from unisono.client.errors import Aborted, BranchRefused, InDoubt, MaybeDone, No
 if TYPE_CHECKING:
     from unisono.client import participant, sync
     from unisono.client.node import NodeClient
-    from unisono.client.transactions import Branch, submit, transaction
+    from unisono.client.transactions import Branch, message, submit, transaction
 
 __all__ = [
     "Aborted",
@@ -25,6 +25,7 @@ __all__ = [
     "NodeError",
     "NotRunning",
     "Refused",
+    "message",
     "participant",
     "submit",
     "sync",
@@ -35,6 +36,7 @@ __all__ = [
 _LATER = {
     "Branch": "transactions",
     "NodeClient": "node",
+    "message": "transactions",
     "submit": "transactions",
     "transaction": "transactions",
 }

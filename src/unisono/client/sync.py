@@ -18,8 +18,8 @@ T = TypeVar("T")
 class Transaction:
     """As :class:`unisono.client.transactions.Transaction`; threads may call branches at once."""
 
-    def __init__(self, mode: Mode, *, timeout: float, gid: str | None, node: Node) -> None:
-        self.plan = Plan(mode=mode, timeout=timeout, gid=gid or new_gid())
+    def __init__(self, plan: Plan, node: Node) -> None:
+        self.plan = plan
         self._asking = AskingSync(node)
 
     @property
@@ -46,6 +46,8 @@ class Transaction:
         if kind is None:
             _carry_out(self._asking, self.plan.commit())
             return
+        if self.plan.mode == "msg":
+            return  # whether it committed is for the coordinator to ask
         with suppress(NodeError):  # if the node can't be told, the deadline aborts
             _carry_out(self._asking, self.plan.abort())
 
@@ -59,7 +61,27 @@ def transaction(
     namespace: str | None = None,
 ) -> Transaction:
     """A transaction for ``with``; see :func:`unisono.client.transactions.transaction`."""
-    return Transaction(mode, timeout=timeout, gid=gid, node=node_of(api, namespace))
+    return Transaction(Plan(mode=mode, timeout=timeout, gid=gid or new_gid()), node_of(api, namespace))
+
+
+def message(
+    query_prepared: str,
+    branches: Sequence[Branch],
+    *,
+    timeout: float = TIMEOUT,
+    gid: str | None = None,
+    api: str | None = None,
+    namespace: str | None = None,
+) -> Transaction:
+    """A message for ``with``; see :func:`unisono.client.transactions.message`."""
+    plan = Plan(
+        mode="msg",
+        timeout=timeout,
+        gid=gid or new_gid(),
+        query_prepared=query_prepared,
+        branches=tuple(branches),
+    )
+    return Transaction(plan, node_of(api, namespace))
 
 
 def submit(

@@ -24,7 +24,7 @@ from typing import Any, Literal, Self, TypeVar
 from unisono.client.asking import Ask, Asking, Node, Told
 from unisono.client.errors import Aborted, BranchRefused, InDoubt, MaybeDone, NodeError, NotRunning, Refused
 
-Mode = Literal["saga", "tcc", "xa"]
+Mode = Literal["saga", "tcc", "xa", "msg"]
 
 TIMEOUT = 30.0  # seconds until a transaction must be decided
 GRACE = 15.0  # seconds to learn what was decided, after it must have been
@@ -82,8 +82,8 @@ class Transaction:
     ``gid`` is there from the start, ``status`` once the block was left.
     """
 
-    def __init__(self, mode: Mode, *, timeout: float, gid: str | None, node: Node) -> None:
-        self.plan = Plan(mode=mode, timeout=timeout, gid=gid or new_gid())
+    def __init__(self, plan: Plan, node: Node) -> None:
+        self.plan = plan
         self._asking = Asking(node)
 
     @property
@@ -126,7 +126,7 @@ class Transaction:
         try:
             if kind is None:
                 await _carry_out(self._asking, self.plan.commit())
-            else:
+            elif self.plan.mode != "msg":
                 await asyncio.shield(self._abort())
         finally:
             self._asking.close()
@@ -160,7 +160,40 @@ def transaction(
         Aborted: It did not happen, on any branch.
         InDoubt: It may have happened: ask for the gid later, and do not begin it anew.
     """
-    return Transaction(mode, timeout=timeout, gid=gid, node=node_of(api, namespace))
+    return Transaction(Plan(mode=mode, timeout=timeout, gid=gid or new_gid()), node_of(api, namespace))
+
+
+def message(
+    query_prepared: str,
+    branches: Sequence[Branch],
+    *,
+    timeout: float = TIMEOUT,
+    gid: str | None = None,
+    api: str | None = None,
+    namespace: str | None = None,
+) -> Transaction:
+    """
+    Actions that happen if a transaction of one's own database commits within ``async with``.
+
+    Record the message's ``gid`` in that transaction (:class:`unisono.client.participant.Messages`). Leaving
+    the block sends it. An exception leaves it to the coordinator, which asks at ``query_prepared`` once the
+    timeout is over, since it can't be told from here whether the transaction had committed.
+
+    Args:
+        query_prepared: Where Messages answers.
+        branches: What happens; the operation is ``action`` of a saga's participant, which can't refuse.
+        timeout: Seconds until the coordinator asks.
+
+    The rest is as for :func:`transaction`.
+    """
+    plan = Plan(
+        mode="msg",
+        timeout=timeout,
+        gid=gid or new_gid(),
+        query_prepared=query_prepared,
+        branches=tuple(branches),
+    )
+    return Transaction(plan, node_of(api, namespace))
 
 
 async def submit(
@@ -221,12 +254,16 @@ class Plan:
     timeout: float
     gid: str
     status: str = ""
+    query_prepared: str | None = None
+    branches: Sequence[Branch] = ()
     _numbers: Any = field(default_factory=lambda: itertools.count(1))
     _deadline: float = 0.0
 
     def begin(self) -> Steps[None]:
-        """Begin it, its branches to be enrolled."""
-        body = {"gid": self.gid, "mode": self.mode, "timeout_ms": self._timeout_ms()}
+        """Begin it; its branches are enrolled later, but for a message's."""
+        body: dict[str, Any] = {"gid": self.gid, "mode": self.mode, "timeout_ms": self._timeout_ms()}
+        if self.query_prepared is not None:
+            body |= {"query_prepared": self.query_prepared, "branches": listed(self.branches)}
         self._learn((yield from self._sure(Ask(method="POST", path="/v1/transactions", body=body))))
 
     def call(self, url: str, payload: Any, id: str | None, after: Sequence[str]) -> Steps[Any]:
@@ -264,15 +301,11 @@ class Plan:
 
     def submit(self, branches: Sequence[Branch]) -> Steps[Outcome]:
         """Submit it whole."""
-        listed = [
-            {"id": one.id or f"b{number}", "url": one.url, "payload": one.payload, "after": list(one.after)}
-            for number, one in enumerate(branches, 1)
-        ]
         body = {
             "gid": self.gid,
             "mode": self.mode,
             "timeout_ms": self._timeout_ms(),
-            "branches": listed,
+            "branches": listed(branches),
             "wait_ms": _WAIT_MS,
         }
         told = yield from self._sure(
@@ -341,6 +374,14 @@ class Plan:
         if not 0.001 <= self.timeout <= 86_400:
             raise ValueError(f"timeout is 0.001 to 86400 seconds, not {self.timeout!r}")
         return int(self.timeout * 1000)
+
+
+def listed(branches: Sequence[Branch]) -> list[dict[str, Any]]:
+    """Branches as a submission has them."""
+    return [
+        {"id": one.id or f"b{number}", "url": one.url, "payload": one.payload, "after": list(one.after)}
+        for number, one in enumerate(branches, 1)
+    ]
 
 
 def _detail(told: Told) -> str:

@@ -18,6 +18,7 @@ The code never ends it; it raises :class:`Refused` to say no. The fence's table 
 
 from unisono.client.participant.branches import Participant, current_call, saga, tcc, xa
 from unisono.client.participant.drivers import connections
+from unisono.client.participant.messages import Messages
 from unisono.client.participant.protocol import Call, Refused
 from unisono.client.participant.upkeep import (
     Orphan,
@@ -35,6 +36,7 @@ from unisono.client.participant.upkeep import (
 
 __all__ = [
     "Call",
+    "Messages",
     "Orphan",
     "Participant",
     "Refused",

@@ -48,7 +48,7 @@ RELEASE = "RELEASE SAVEPOINT unisono_branch"
 # What no retry of a coordinator can need any more. A try without confirm or cancel is kept whatever its age:
 # without it a late cancel would be taken for one that came before its try.
 _OVER = """(state IN ('finished', 'undone', 'fenced', 'refused')
-    OR (state = 'done' AND op IN ('action', 'prepare')))"""
+    OR (state = 'done' AND op IN ('action', 'prepare', 'msg')))"""
 
 _COLUMNS = "(gid, branch, op, state, epoch, reply, created)"
 _VALUES = "VALUES (?, ?, ?, ?, ?, ?, ?)"

@@ -16,13 +16,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Mode = Literal["saga", "tcc", "xa"]
+Mode = Literal["saga", "tcc", "xa", "msg"]
 Kind = Literal["forward", "finish", "undo"]
 
 OPS: dict[Mode, dict[str, Kind]] = {
     "saga": {"action": "forward", "compensate": "undo"},
     "tcc": {"try": "forward", "confirm": "finish", "cancel": "undo"},
     "xa": {"prepare": "forward", "commit": "finish", "rollback": "undo"},
+    "msg": {"query_prepared": "undo"},
 }
 
 GID_MAX = 100

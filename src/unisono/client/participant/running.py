@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from unisono.client.participant.dialects import Dialect
 from unisono.client.participant.protocol import Answer, Call, Refused, Unknown
@@ -60,6 +60,9 @@ class Driver(Protocol):
         """A connection for one call."""
         ...
 
+    def wrap(self, handle: Any) -> Session:
+        """A session on a connection of the user's, in whatever transaction that is."""
+
 
 class AsyncSession(Protocol):
     """As :class:`Session`, for asyncio."""
@@ -91,6 +94,9 @@ class AsyncDriver(Protocol):
     def session(self) -> AsyncIterator[AsyncSession]:
         """A connection for one call."""
         ...
+
+    def wrap(self, handle: Any) -> AsyncSession:
+        """A session on a connection of the user's, in whatever transaction that is."""
 
 
 def run(driver: Driver, fence: Fence, code: Callable[[Any, Call], Any]) -> Answer:
@@ -191,3 +197,8 @@ def unreachable(error: Exception) -> Unknown:
     """What to answer when no session could be had, or it broke in a way that no driver knows."""
     log.error("the database could not be used", exc_info=error)
     return Unknown(detail=f"the database could not be used: {type(error).__name__}")
+
+
+def nothing(handle: Any, call: Call) -> NoReturn:
+    """The code of a fence that runs none."""
+    raise AssertionError(f"{call.op} runs no code")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn, cast
+from typing import Any, Literal, cast
 
 from unisono.client.participant import dialects
 from unisono.client.participant.branches import default_prefix
@@ -17,7 +17,7 @@ from unisono.client.participant.dialects import Dialect, Name
 from unisono.client.participant.drivers import driver_of
 from unisono.client.participant.prepared import prepared, prepared_name
 from unisono.client.participant.protocol import Answer, Call, Done, Unknown
-from unisono.client.participant.running import AsyncDriver, Driver, run, run_async
+from unisono.client.participant.running import AsyncDriver, Driver, nothing, run, run_async
 from unisono.client.participant.steps import Fault, Fence, Result, Run, Step
 
 KEEP = 7 * 24 * 3600.0  # seconds; longer than a coordinator retries
@@ -54,13 +54,13 @@ def create_fence(database: Any) -> None:
         UpkeepFailed: The database does not let us.
     """
     driver = cast(Driver, driver_of(database))
-    _checked(run(driver, _create(driver.dialect), _nothing))
+    _checked(run(driver, _create(driver.dialect), nothing))
 
 
 async def create_fence_async(database: Any) -> None:
     """As :func:`create_fence`, for a database of asyncio."""
     driver = cast(AsyncDriver, driver_of(database))
-    _checked(await run_async(driver, _create(driver.dialect), _nothing))
+    _checked(await run_async(driver, _create(driver.dialect), nothing))
 
 
 def purge_fence(database: Any, *, keep: float = KEEP) -> int:
@@ -75,13 +75,13 @@ def purge_fence(database: Any, *, keep: float = KEEP) -> int:
         UpkeepFailed: The database does not let us; what was purged before that is purged.
     """
     driver = cast(Driver, driver_of(database))
-    return int(_checked(run(driver, _purge(driver.dialect, _before(keep)), _nothing)))
+    return int(_checked(run(driver, _purge(driver.dialect, _before(keep)), nothing)))
 
 
 async def purge_fence_async(database: Any, *, keep: float = KEEP) -> int:
     """As :func:`purge_fence`, for a database of asyncio."""
     driver = cast(AsyncDriver, driver_of(database))
-    return int(_checked(await run_async(driver, _purge(driver.dialect, _before(keep)), _nothing)))
+    return int(_checked(await run_async(driver, _purge(driver.dialect, _before(keep)), nothing)))
 
 
 def orphans(database: Any, *, prefix: str | None = None) -> list[Orphan]:
@@ -92,15 +92,13 @@ def orphans(database: Any, *, prefix: str | None = None) -> list[Orphan]:
         UpkeepFailed: The database does not let us.
     """
     driver = cast(Driver, driver_of(database))
-    return cast("list[Orphan]", _checked(run(driver, _list(prefix or default_prefix()), _nothing)))
+    return cast("list[Orphan]", _checked(run(driver, _list(prefix or default_prefix()), nothing)))
 
 
 async def orphans_async(database: Any, *, prefix: str | None = None) -> list[Orphan]:
     """As :func:`orphans`, for a database of asyncio."""
     driver = cast(AsyncDriver, driver_of(database))
-    return cast(
-        "list[Orphan]", _checked(await run_async(driver, _list(prefix or default_prefix()), _nothing))
-    )
+    return cast("list[Orphan]", _checked(await run_async(driver, _list(prefix or default_prefix()), nothing)))
 
 
 def verdict(status: str | None, age: float, grace: float) -> Literal["commit", "rollback"] | None:
@@ -129,7 +127,7 @@ def finish_orphan(
         UpkeepFailed: It could not be done; the message says why.
     """
     driver = cast(Driver, driver_of(database))
-    _checked(run(driver, _finish(driver.dialect, orphan, decision, prefix or default_prefix()), _nothing))
+    _checked(run(driver, _finish(driver.dialect, orphan, decision, prefix or default_prefix()), nothing))
 
 
 async def finish_orphan_async(
@@ -138,7 +136,7 @@ async def finish_orphan_async(
     """As :func:`finish_orphan`, for a database of asyncio."""
     driver = cast(AsyncDriver, driver_of(database))
     fence = _finish(driver.dialect, orphan, decision, prefix or default_prefix())
-    _checked(await run_async(driver, fence, _nothing))
+    _checked(await run_async(driver, fence, nothing))
 
 
 # -- steps -------------------------------------------------------------------------------------------
@@ -218,7 +216,3 @@ def _checked(answer: Answer) -> Any:
         return answer.reply
     detail = getattr(answer, "detail", None) or dict(getattr(answer, "problem", {})).get("detail")
     raise UpkeepFailed(str(detail))
-
-
-def _nothing(handle: Any, call: Call) -> NoReturn:
-    raise AssertionError("upkeep runs no code of the participant")

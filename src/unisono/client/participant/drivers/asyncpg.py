@@ -31,6 +31,9 @@ class Asyncpg:
             finally:
                 await session.end(keep=False)
 
+    def wrap(self, handle: Any) -> Session:
+        return Session(handle)
+
 
 class Session:
     """A session on an ``asyncpg.Connection``, whose own transactions nest in that of the fence."""

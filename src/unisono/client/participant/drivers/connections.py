@@ -145,6 +145,9 @@ class Connections:
         finally:
             self._places.release()
 
+    def wrap(self, handle: Any) -> Plain:
+        return Plain(handle, self.dialect)
+
     def close(self) -> None:
         """Close the connections that are idle."""
         while self._idle:

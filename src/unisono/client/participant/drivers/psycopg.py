@@ -46,6 +46,9 @@ class Pool:
                 else:
                     connection.autocommit = before
 
+    def wrap(self, handle: Any) -> Plain:
+        return Plain(handle, _DIALECT)
+
 
 class AsyncPool:
     """A ``psycopg_pool.AsyncConnectionPool``."""
@@ -68,6 +71,9 @@ class AsyncPool:
                 await session.end(keep=False)
                 if not connection.closed:
                     await connection.set_autocommit(before)
+
+    def wrap(self, handle: Any) -> Session:
+        return Session(handle)
 
 
 class Session:

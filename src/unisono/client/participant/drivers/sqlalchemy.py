@@ -52,6 +52,9 @@ class Engine:
             finally:
                 session.end(keep=False)
 
+    def wrap(self, handle: Any) -> Session:
+        return Session(handle, self.dialect)
+
 
 class Session:
     """A session on a ``sqlalchemy.Connection``."""
@@ -106,6 +109,9 @@ class AsyncEngine:
                 yield session
             finally:
                 await session.end(keep=False)
+
+    def wrap(self, handle: Any) -> AsyncSession:
+        return AsyncSession(handle, self.dialect)
 
 
 class AsyncSession:
