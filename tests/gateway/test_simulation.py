@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from unisono.gateway.simulation import Exponential, Instances, Lognormal, Scenario, simulate
+from unisono.gateway.simulation import Exponential, Instances, Lognormal, Pauses, Scenario, simulate
 from unisono.queueing.waiting import waiting_probability, waiting_time
 
 SEEDS = range(1, 13)
@@ -85,6 +85,63 @@ def test_expected_completion_beats_counting_where_instances_are_unequal() -> Non
     )
 
     assert held < 0.85 * by_time < 0.85 * 0.85 * by_count
+
+
+@pytest.mark.parametrize("service", [Exponential(), Lognormal(cv=1.0)])
+@pytest.mark.parametrize(("load", "least"), [(1.2, 0.95), (1.5, 0.95), (3.0, 0.9)])
+def test_overload_leaves_goodput_at_the_capacity(
+    service: Exponential | Lognormal, load: float, least: float
+) -> None:
+    """What can be served in its 100 mean times is; the others hear of it before theirs are over."""
+    overload = Scenario(
+        requests=100_000,
+        warm_up=10_000,
+        utilisation=load,
+        service=service,
+        instances=(Instances(count=8),),
+        concurrency=1,
+        deadline_ms=1000,
+    )
+
+    report = simulate(overload)
+
+    assert report.goodput >= least
+    assert report.latency_ms.p50 <= 20
+    assert report.late <= 0.001 * report.requests
+
+
+def test_a_hedge_rescues_what_an_instance_that_pauses_would_delay() -> None:
+    """With pauses of 200 ms, p99.9 is at most 0.6 times what it is without, for 2 % more requests at most."""
+    pausing = Instances(count=8, places=4, pauses=Pauses(every_ms=5000, for_ms=200))
+    bare = Scenario(
+        requests=200_000,
+        warm_up=20_000,
+        utilisation=0.5,
+        service=Lognormal(cv=1.0),
+        instances=(pausing,),
+        concurrency=4,
+    )
+
+    alone, hedged = simulate(bare), simulate(replace(bare, hedge=0.02))
+
+    assert hedged.latency_ms.p99_9 <= 0.6 * alone.latency_ms.p99_9
+    assert hedged.hedges <= 0.02 * bare.requests
+
+
+def test_two_thousand_instances_keep_one_queue() -> None:
+    """So many idle places are found without a wait, also at a utilisation of 0.9."""
+    many = Scenario(
+        requests=100_000,
+        warm_up=20_000,
+        utilisation=0.9,
+        service=Lognormal(cv=1.0),
+        instances=(Instances(count=2000),),
+        concurrency=1,
+    )
+
+    report = simulate(many)
+
+    assert (report.good, report.waited) == (80_000, pytest.approx(0.0, abs=0.001))
 
 
 def test_a_scenario_out_of_range_is_refused() -> None:

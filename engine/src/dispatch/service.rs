@@ -299,6 +299,11 @@ impl Service {
         self.target(key).map_or(0, |target| target.in_flight)
     }
 
+    /// Requests at a time that a target may have at a moment; `None`: as many as come, or it is gone.
+    pub fn limit_of(&self, key: TargetKey, now: Time) -> Option<u32> {
+        self.limit(self.target(key)?, now)
+    }
+
     pub(super) fn key_of(&self, index: usize) -> TargetKey {
         TargetKey { index, serial: self.targets[index].serial }
     }

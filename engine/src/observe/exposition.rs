@@ -22,6 +22,7 @@ pub fn text(gateway: &Gateway) -> String {
                 figures: backend.counted.read(),
                 waiting: backend.waiting(),
                 in_flight: targets.iter().map(|target| (target.id.clone(), target.in_flight())).collect(),
+                places: backend.places(),
                 copies_left_out: backend.copies_left_out.get(),
             }
         })
@@ -42,6 +43,7 @@ struct Service {
     figures: Figures,
     waiting: usize,
     in_flight: BTreeMap<String, u64>,
+    places: BTreeMap<String, u64>,
     copies_left_out: u64,
 }
 
@@ -98,10 +100,16 @@ impl Page {
         self.each(services, "queue_depth", |one| one.waiting as u64);
         self.family("in_flight", "gauge", "Requests that instances work on.");
         self.each(services, "in_flight", |one| one.in_flight.values().sum());
-        self.family("instance_places_busy", "gauge", "Requests that an instance works on.");
-        for one in services {
-            for (instance, busy) in &one.in_flight {
-                self.sample("instance_places_busy", &[("service", &one.name), ("instance", instance)], busy);
+        let of_instances: [(&str, &str, fn(&Service) -> &BTreeMap<String, u64>); 2] = [
+            ("instance_places_busy", "Requests that an instance works on.", |one| &one.in_flight),
+            ("instance_places", "Requests at a time that an instance may have.", |one| &one.places),
+        ];
+        for (name, help, pick) in of_instances {
+            self.family(name, "gauge", help);
+            for one in services {
+                for (instance, count) in pick(one) {
+                    self.sample(name, &[("service", &one.name), ("instance", instance)], count);
+                }
             }
         }
         self.histogram(services, "request_duration_seconds", "From a request's head to its answer's end.", |figures| {

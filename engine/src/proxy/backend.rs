@@ -324,6 +324,13 @@ impl Backend {
         targets
     }
 
+    /// Requests at a time that each target may have now, by its name; those that may have any number are left out.
+    pub fn places(&self) -> BTreeMap<String, u64> {
+        let (core, now) = (self.core(), self.gateway.now());
+        let limits = core.targets.iter().filter_map(|(key, target)| Some((target, core.service.limit_of(*key, now)?)));
+        limits.map(|(target, limit)| (target.id.clone(), limit.into())).collect()
+    }
+
     /// A target has said how many requests it has in flight, from whomever.
     pub(super) fn reported(&self, key: TargetKey, in_flight: u32) {
         self.core().service.reported(key, in_flight);
