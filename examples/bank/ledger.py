@@ -41,4 +41,6 @@ class Ledger:
     def _change(self, tx: Any, change: str, condition: str, amount: int, entry: dict[str, int]) -> None:
         sql = f"UPDATE account SET {change} WHERE id = ? AND {condition}".replace("?", self._marker)
         if tx.execute(sql, (amount, entry["account"], amount)).rowcount != 1:
-            raise Refused(f"account {entry['account']} does not cover {entry['amount']}", code="insufficient")
+            raise Refused(
+                f"account {entry['account']} does not cover {abs(entry['amount'])}", code="insufficient"
+            )

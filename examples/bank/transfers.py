@@ -40,6 +40,10 @@ async def healthz() -> dict[str, str]:
 @app.post("/transfers", status_code=201)
 async def transfer(wanted: Transfer) -> dict[str, str]:
     """Both sides or none."""
+    if wanted.mode == "xa" and "village" in (wanted.payer.bank, wanted.payee.bank):
+        raise HTTPException(
+            422, "village has no xa: SQLite keeps no prepared transactions; tcc and saga will do"
+        )
     sides = ((wanted.payer, -wanted.amount), (wanted.payee, wanted.amount))
     try:
         async with client.transaction(wanted.mode, timeout=TIMEOUT, gid=wanted.gid) as t:

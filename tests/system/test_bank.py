@@ -52,6 +52,14 @@ def test_a_transfer_that_a_bank_refuses_is_made_on_neither_side(bank: Bank, mode
     assert before == bank.balances()
 
 
+def test_xa_with_a_bank_that_has_none_is_refused_at_once(bank: Bank) -> None:
+    """A participant that can't answer would hold the transaction until its deadline."""
+    answer = bank.transfer(Transfer("xa-village", "xa", ("north", 1), ("village", 1), 1))
+
+    assert answer is not None
+    assert (422, "aborted") == (answer.status_code, bank.status("xa-village")), answer.text
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_whatever_is_killed_transfers_end_on_both_sides_or_on_none(bank: Bank, seed: int) -> None:
     """Node, banks, initiator, database: `python -m tests.system.bank` runs a hundred of these."""
