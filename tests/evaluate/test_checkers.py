@@ -171,6 +171,15 @@ def test_a_watch_that_does_wrong_is_found(events: list[Seen]) -> None:
     assert watched(events, WRITES, after=0).violated
 
 
+def test_a_removal_that_a_watch_leaves_out_is_found() -> None:
+    """One of what is not there changes nothing, and need not be told."""
+    removal = write("a", 0, 6, 60, action="delete")
+
+    assert watched([*EVENTS, Seen(revision=6, changes=[("x", None)])], [*WRITES, removal], after=0).kept
+    assert watched([Seen(revision=7, changes=[("y", 1)])], [removal], after=0).kept
+    assert watched([*EVENTS, Seen(revision=7, changes=[("y", 1)])], [*WRITES, removal], after=0).violated
+
+
 def test_a_resync_stands_for_what_it_replaces() -> None:
     """And for nothing after it."""
     resync = Seen(revision=4, changes=[("x", 3)], resync=True)
