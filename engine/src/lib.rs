@@ -2,6 +2,7 @@
 //!
 //! This file is the face towards Python and nothing else; the modules know no Python.
 
+pub mod clock;
 pub mod control;
 pub mod dispatch;
 pub mod handover;
@@ -157,6 +158,64 @@ mod python {
         }
     }
 
+    /// A hybrid logical clock; see the stub.
+    #[pyclass(frozen, module = "unisono._engine")]
+    struct Clock(crate::clock::Clock);
+
+    #[pymethods]
+    impl Clock {
+        #[new]
+        #[pyo3(signature = (*, start = 0, max_drift_ms = 500))]
+        fn new(start: u64, max_drift_ms: u64) -> Self {
+            Self(crate::clock::Clock::new(start, max_drift_ms))
+        }
+
+        /// The stamp of a local event, or of a message about to be sent.
+        fn now(&self) -> u64 {
+            self.0.now(physical_ms())
+        }
+
+        /// The stamp of receiving a message.
+        fn observe(&self, received: u64) -> PyResult<u64> {
+            self.0.merge(received, physical_ms()).map_err(|ahead| self.refusal(ahead))
+        }
+
+        /// As `now` and `observe`, at a time that is given: for comparing with the definition.
+        fn at(&self, physical_ms: u64, received: Option<u64>) -> PyResult<u64> {
+            received.map_or_else(
+                || Ok(self.0.now(physical_ms)),
+                |received| self.0.merge(received, physical_ms).map_err(|ahead| self.refusal(ahead)),
+            )
+        }
+
+        #[getter]
+        fn last(&self) -> u64 {
+            self.0.last()
+        }
+
+        #[getter]
+        fn refused(&self) -> u64 {
+            self.0.refused()
+        }
+
+        #[getter]
+        fn max_drift_ms(&self) -> u64 {
+            self.0.max_drift_ms()
+        }
+    }
+
+    impl Clock {
+        fn refusal(&self, ahead: crate::clock::Ahead) -> PyErr {
+            let (ms, limit) = (ahead.ms, self.0.max_drift_ms());
+            PyValueError::new_err(format!("timestamp is {ms} ms ahead of this clock, the limit is {limit} ms"))
+        }
+    }
+
+    fn physical_ms() -> u64 {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
     fn span(name: &str, seconds: f64) -> PyResult<Duration> {
         Duration::try_from_secs_f64(seconds)
             .map_err(|_| PyValueError::new_err(format!("{name} is {seconds}; seconds from 0 up would be right")))
@@ -168,6 +227,7 @@ mod python {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add_function(wrap_pyfunction!(run_gateway, module)?)?;
         module.add_function(wrap_pyfunction!(simulate, module)?)?;
+        module.add_class::<Clock>()?;
         module.add_class::<Load>()?;
         Ok(())
     }

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self, final
 
-__all__ = ["Load", "__version__", "run_gateway", "simulate"]
+__all__ = ["Clock", "Load", "__version__", "run_gateway", "simulate"]
 
 __version__: str
 
@@ -47,6 +47,50 @@ def simulate(scenario: str) -> str:
         ValueError: The scenario is malformed or out of range, or never ends; the message says what would
             be right.
     """
+
+@final
+class Clock:
+    """
+    A hybrid logical clock for all threads of a process: 48 bits of milliseconds and a counter of 16 bits.
+
+    What it does is defined by :class:`unisono.timestamps.hybrid.HybridClock`, whose source it names; a stamp
+    takes a tenth of a microsecond here.
+
+    Args:
+        start: A bound that every stamp must exceed, such as the last one kept from before a restart.
+        max_drift_ms: How far ahead of this machine's clock a received stamp may be.
+
+    Raises:
+        OverflowError: An argument is negative or above 2**64 - 1.
+    """
+
+    def __new__(cls, *, start: int = 0, max_drift_ms: int = 500) -> Self: ...
+    def now(self) -> int:
+        """The stamp of a local event or of a message to be sent; above all before it, in any thread."""
+
+    def observe(self, received: int) -> int:
+        """
+        The stamp of receiving a message that bears ``received``; above it and above all before.
+
+        Raises:
+            ValueError: It is more than ``max_drift_ms`` ahead; the clock stays as it was and counts it.
+            OverflowError: It is negative or above 2**64 - 1.
+        """
+
+    def at(self, physical_ms: int, received: int | None) -> int:
+        """As :meth:`now`, or :meth:`observe` of ``received``, at a time that is given: for comparing."""
+
+    @property
+    def last(self) -> int:
+        """The greatest stamp given out or seen."""
+
+    @property
+    def refused(self) -> int:
+        """Received stamps that were too far ahead."""
+
+    @property
+    def max_drift_ms(self) -> int:
+        """How far ahead a received stamp may be, in milliseconds."""
 
 @final
 class Load:
