@@ -58,6 +58,4 @@ def driver_of(database: Any) -> Driver | AsyncDriver:
 
 def is_async(driver: Driver | AsyncDriver) -> bool:
     """Whether the participant's code has to be ``async def``."""
-    return hasattr(inspect.unwrap(driver.session), "__code__") and inspect.isasyncgenfunction(
-        inspect.unwrap(driver.session)
-    )
+    return inspect.isasyncgenfunction(inspect.unwrap(driver.session))
