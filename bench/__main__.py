@@ -15,6 +15,7 @@ MEASUREMENTS = (
     "up_200",
     "idle",
     "lock_handover",
+    "transactions",
 )
 
 missed = []

@@ -165,8 +165,8 @@ def _no_term(patch: pytest.MonkeyPatch) -> None:
 def _the_epoch_stays(patch: pytest.MonkeyPatch) -> None:
     carry = Coordinator._carry
 
-    def same(self: Coordinator, record: Any) -> running.Running:
-        made = carry(self, record)
+    def same(self: Coordinator, record: Any, begun: Any) -> running.Running:
+        made = carry(self, record, begun)
         made.epoch = 1
         return made
 

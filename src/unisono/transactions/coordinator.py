@@ -107,6 +107,7 @@ class Coordinator:
         self._participants: dict[tuple[str, int, bool], Participant] = {}
         self._running: dict[str, Running] = {}
         self._final: deque[tuple[float, str]] = deque()  # when they ended, their keys; the oldest first
+        self._taken_up = 0  # in this term
         self._floors: dict[str, float] = {}  # by node: gids made before may have been forgotten
         self._term: Log | None = None
         self._house = House(
@@ -159,7 +160,7 @@ class Coordinator:
             self._term = None
             for running in list(self._running.values()):
                 running.drop()
-                if not running.begun.done():
+                if running.begun is not None and not running.begun.done():
                     running.begun.set_exception(MaybeDone("the coordinator stopped while it was written"))
                     running.begun.exception()  # nobody may be waiting
             self._running.clear()
@@ -177,6 +178,8 @@ class Coordinator:
     async def _recover(self) -> int:
         """Find everything again: our own open ones go on, those of nodes that are gone become ours."""
         self._final.clear()
+        began = asyncio.get_running_loop().time()
+        self._taken_up = 0
         # In this order: what a node that is alive now leaves later, the watch of nodes tells of.
         nodes = await self._store.scan(records.NODES)
         stored = await self._store.scan(records.ROOT)
@@ -202,6 +205,9 @@ class Coordinator:
         self._final.extend(sorted(finals))
         if left:
             await self._take_over(left)
+        if self._taken_up:
+            took = asyncio.get_running_loop().time() - began
+            _log.info("%d open transactions go on, found again in %.0f ms", self._taken_up, took * 1000)
         return nodes.revision
 
     async def _follow(self, revision: int) -> None:
@@ -246,8 +252,8 @@ class Coordinator:
         Take over some that nobody has changed since, while their owners are gone.
 
         An owner that is back goes on without writing, so its absence is part of the same step. And so is our
-        term: participants refuse an epoch below one that they have seen, so ours must lie above every one that
-        an owner before us can have had.
+        term: participants refuse an epoch below one that they have seen, so ours must lie above every one
+        that an owner before us can have had.
         """
         assert self._term is not None  # noqa: S101 - set before
         owners = {record.owner for _, record in part}
@@ -264,15 +270,13 @@ class Coordinator:
         return True
 
     def _resume(self, record: Record) -> None:
-        running = self._carry(record)
-        running.begun.set_result(None)
-        running.resume()
+        self._carry(record, None).resume()
+        self._taken_up += 1
 
-    def _carry(self, record: Record) -> Running:
+    def _carry(self, record: Record, begun: asyncio.Future[None] | None) -> Running:
         assert self._term is not None  # noqa: S101 - set before
         epoch = self._term.term.target
         assert isinstance(epoch, int)  # noqa: S101 - a revision
-        begun = asyncio.get_running_loop().create_future()
         running = self._running[record.key] = Running(
             record, self._term, self._house, epoch=epoch, begun=begun
         )
@@ -307,25 +311,26 @@ class Coordinator:
         if known is not None:
             return await self._same(known, digest)
         self._check_room(submission.gid)
-        running = self._carry(self._record(namespace, submission, digest, trusted, traceparent))
-        record = running.record
+        record = self._record(namespace, submission, digest, trusted, traceparent)
+        begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        running = self._carry(record, begun)
 
         def written(error: StoreError | None) -> None:
             if error is None:
                 self.counts.begun += 1
-                if not running.begun.done():
-                    running.begun.set_result(None)
+                if not begun.done():
+                    begun.set_result(None)
                 if not running.gone:
                     running.start()
                 return
             self._running.pop(key, None)
-            if not running.begun.done():
-                running.begun.set_exception(error)
-                running.begun.exception()  # nobody may be waiting
+            if not begun.done():
+                begun.set_exception(error)
+                begun.exception()  # nobody may be waiting
 
         log.append(key, record.encode(), written, fresh=True, patient=False)
         try:
-            await asyncio.shield(running.begun)
+            await asyncio.shield(begun)
         except Taken:
             return await self._stored_same(namespace, submission.gid, key, digest)
         return Begun(True, running, record)
@@ -392,7 +397,7 @@ class Coordinator:
                 raise Elsewhere(record.owner)
             _check_end(record.status, record.reason, commit=commit)
             return stored_view(record)
-        await asyncio.shield(running.begun)
+        await running.durable()
         if commit:
             running.do(running.machine.commit())
         else:
@@ -416,7 +421,7 @@ class Coordinator:
         key = transaction_key(namespace, gid)
         running = self._running.get(key)
         if running is not None:
-            await asyncio.shield(running.begun)
+            await running.durable()
             return await self.wait(running, wait)
         record = await self._stored(key)
         if record.status not in FINAL and wait > 0:
@@ -542,7 +547,7 @@ class Coordinator:
             if record.status not in FINAL:
                 raise Elsewhere(record.owner)
             raise _over(record)
-        await asyncio.shield(running.begun)
+        await running.durable()
         return running
 
     async def _stored(self, key: str) -> Record:
@@ -555,7 +560,7 @@ class Coordinator:
     async def _same(self, known: Running, digest: str) -> Begun:
         if known.record.digest != digest:
             raise _reused(known.record)
-        await asyncio.shield(known.begun)
+        await known.durable()
         return Begun(False, known, known.record)
 
     async def _stored_same(self, namespace: str, gid: str, key: str, digest: str) -> Begun:

@@ -98,7 +98,7 @@ class Running:
     )
 
     def __init__(
-        self, record: Record, log: Log, house: House, *, epoch: int, begun: asyncio.Future[None]
+        self, record: Record, log: Log, house: House, *, epoch: int, begun: asyncio.Future[None] | None
     ) -> None:
         self.record = record
         self.epoch = epoch
@@ -110,12 +110,12 @@ class Running:
             heuristic=record.heuristic,
             reason=record.reason,
         )
-        self.begun = begun  # done when the begin is durable, or has failed
+        self.begun = begun  # done when the begin is durable, or has failed; None: it was read back
         self.moved: list[asyncio.Future[None]] = []  # of those who wait for a change
         self.gone = False  # not ours any more: nothing is called or written
         self._log = log
         self._house = house
-        self._loop = begun.get_loop()
+        self._loop = asyncio.get_running_loop()
         self._bodies: dict[str, bytes] = {}
         self._pauses: dict[str, tuple[str, float]] = {}  # by branch: before this operation is called again
         self._jobs: dict[str, _Job] = {}  # calls that wait or are under way, by branch
@@ -124,6 +124,11 @@ class Running:
         self._deadline: Timer | None = None
 
     # From outside.
+
+    async def durable(self) -> None:
+        """Wait until its begin is; raises what the store raised if it never will be."""
+        if self.begun is not None:
+            await asyncio.shield(self.begun)
 
     def start(self) -> None:
         """It is durable: go."""
