@@ -152,6 +152,7 @@ class Caller:
         end = time.monotonic() + LIMIT
         while (answer := await self(op, payload, **more)).status_code != wanted:
             assert time.monotonic() < end, f"{op} still answers {answer.status_code}: {answer.text}"
+            await asyncio.sleep(0.02)
         return answer
 
 
