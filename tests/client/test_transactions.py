@@ -318,7 +318,7 @@ def test_an_answer_that_got_lost_is_asked_for_again() -> None:
     view = {"decision": "commit", "status": "committed", "branches": []}
 
     with pytest.raises(StopIteration) as end:
-        steps.send(Told(status=200, content=view))
+        steps.send(Told(status=200, content=view, headers={}))
 
     assert first == again
     assert "committed" == end.value.value.status

@@ -1,18 +1,69 @@
-"""The client without asyncio: the same names, for scripts, Flask and threads."""
+"""
+The client without asyncio: the same names, for scripts, Flask and threads.
+
+    from unisono.client import sync
+
+    sync.kv.put("stock/book", b"41")
+    with sync.lock("job/7") as held: ...
+"""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
-from unisono.client.asking import AskingSync, Node
+from unisono.client.asking import AskingSync, Node, carry_out_sync, node_of
 from unisono.client.errors import NodeError
-from unisono.client.transactions import TIMEOUT, Branch, Mode, Outcome, Pause, Plan, Steps, new_gid, node_of
+from unisono.client.keys import session
+from unisono.client.shared import connect_sync as connect
+from unisono.client.shared import default_sync
+from unisono.client.transactions import TIMEOUT, Branch, Mode, Outcome, Plan, new_gid
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from unisono.client.keys import KvSync
+
+    kv: KvSync
+    _shared = default_sync()
+    barrier = _shared.barrier
+    election = _shared.election
+    leader = _shared.leader
+    lock = _shared.lock
+    look_at_quota = _shared.look_at_quota
+    node_clock = _shared.node_clock
+    quota = _shared.quota
+    resize_quota = _shared.resize_quota
+    semaphore = _shared.semaphore
+    timestamps = _shared.timestamps
+    tso = _shared.tso
+
+__all__ = [
+    "barrier",
+    "connect",
+    "election",
+    "kv",
+    "leader",
+    "lock",
+    "look_at_quota",
+    "message",
+    "node_clock",
+    "quota",
+    "resize_quota",
+    "semaphore",
+    "session",
+    "submit",
+    "timestamps",
+    "transaction",
+    "tso",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """What the shared state of the application whose instance this is offers."""
+    if name in __all__:
+        return getattr(default_sync(), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class Transaction:
@@ -34,22 +85,22 @@ class Transaction:
 
     def call(self, url: str, payload: Any = None, *, id: str | None = None, after: Sequence[str] = ()) -> Any:
         """Enrol a branch and call it forward; what it answered. See the twin for arguments and errors."""
-        return _carry_out(self._asking, self.plan.call(url, payload, id, after))
+        return carry_out_sync(self._asking, self.plan.call(url, payload, id, after))
 
     def __enter__(self) -> Self:
-        _carry_out(self._asking, self.plan.begin())
+        carry_out_sync(self._asking, self.plan.begin())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            _carry_out(self._asking, self.plan.commit())
+            carry_out_sync(self._asking, self.plan.commit())
             return
         if self.plan.mode == "msg":
             return  # whether it committed is for the coordinator to ask
         with suppress(NodeError):  # if the node can't be told, the deadline aborts
-            _carry_out(self._asking, self.plan.abort())
+            carry_out_sync(self._asking, self.plan.abort())
 
 
 def transaction(
@@ -95,23 +146,4 @@ def submit(
 ) -> Outcome:
     """Submit a whole transaction and wait for its end; see :func:`unisono.client.transactions.submit`."""
     plan = Plan(mode=mode, timeout=timeout, gid=gid or new_gid())
-    return _carry_out(AskingSync(node_of(api, namespace)), plan.submit(branches))
-
-
-def _carry_out(asking: AskingSync, steps: Steps[T]) -> T:
-    try:
-        step = next(steps)
-        while True:
-            try:
-                if isinstance(step, Pause):
-                    time.sleep(step.seconds)
-                    told = None
-                else:
-                    told = asking.ask(step)
-            except NodeError as error:
-                step = steps.throw(error)
-            else:
-                step = steps.send(told)
-    except StopIteration as end:
-        value: T = end.value
-        return value
+    return carry_out_sync(AskingSync(node_of(api, namespace)), plan.submit(branches))

@@ -15,13 +15,13 @@ import asyncio
 import itertools
 import os
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
-from unisono.client.asking import Ask, Asking, Node, Told
+from unisono.client.asking import Ask, Asking, Node, Pause, Steps, Told, carry_out, node_of
 from unisono.client.errors import Aborted, BranchRefused, InDoubt, MaybeDone, NodeError, NotRunning, Refused
 
 Mode = Literal["saga", "tcc", "xa", "msg"]
@@ -52,16 +52,6 @@ class Outcome:
     gid: str
     status: str
     replies: Mapping[str, Any]  # what the forward calls answered, by branch
-
-
-@dataclass(frozen=True)
-class Pause:
-    """Wait for so many seconds."""
-
-    seconds: float
-
-
-Steps = Generator[Ask | Pause, Any, T]
 
 
 def new_gid() -> str:
@@ -114,10 +104,10 @@ class Transaction:
             Refused: The request is wrong; nothing was done.
             InDoubt: The node could not be asked until the deadline.
         """
-        return await _carry_out(self._asking, self.plan.call(url, payload, id, after))
+        return await carry_out(self._asking, self.plan.call(url, payload, id, after))
 
     async def __aenter__(self) -> Self:
-        await _carry_out(self._asking, self.plan.begin())
+        await carry_out(self._asking, self.plan.begin())
         return self
 
     async def __aexit__(
@@ -125,7 +115,7 @@ class Transaction:
     ) -> None:
         try:
             if kind is None:
-                await _carry_out(self._asking, self.plan.commit())
+                await carry_out(self._asking, self.plan.commit())
             elif self.plan.mode != "msg":
                 await asyncio.shield(self._abort())
         finally:
@@ -135,7 +125,7 @@ class Transaction:
         """Tell the node; if it can't be told, the deadline aborts."""
         with suppress(NodeError, TimeoutError):
             async with asyncio.timeout(ABORT_WAIT):
-                await _carry_out(self._asking, self.plan.abort())
+                await carry_out(self._asking, self.plan.abort())
 
 
 def transaction(
@@ -212,35 +202,11 @@ async def submit(
     """
     asking = Asking(node_of(api, namespace))
     try:
-        return await _carry_out(
+        return await carry_out(
             asking, Plan(mode=mode, timeout=timeout, gid=gid or new_gid()).submit(branches)
         )
     finally:
         asking.close()
-
-
-async def _carry_out(asking: Asking, steps: Steps[T]) -> T:
-    try:
-        step = next(steps)
-        while True:
-            try:
-                if isinstance(step, Pause):
-                    await asyncio.sleep(step.seconds)
-                    told = None
-                else:
-                    told = await asking.ask(step)
-            except NodeError as error:
-                step = steps.throw(error)
-            else:
-                step = steps.send(told)
-    except StopIteration as end:
-        value: T = end.value
-        return value
-
-
-def node_of(api: str | None, namespace: str | None) -> Node:
-    """The node that is named, or the one whose instance this is."""
-    return Node.of_environment() if api is None else Node.at(api, namespace=namespace)
 
 
 # -- what is asked -------------------------------------------------------------------------------------
