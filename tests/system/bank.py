@@ -41,6 +41,7 @@ from unisono.client.asking import Ask, AskingSync, Node
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 90.0  # seconds until everything has come to rest
+PAUSE = 6.0  # seconds that an instance is stopped: longer than a call is waited for
 ACCOUNTS, BALANCE = 10, 1000
 BANKS = ("north", "south", "village")
 
@@ -152,6 +153,18 @@ class Bank:
             if pids:
                 _kill(chance.choice(pids))
 
+    def pause_instance(self, service: str, chance: random.Random) -> None:
+        """SIGSTOP one instance: its calls are taken for lost, and go on when others have been made."""
+        with suppress(NodeError):
+            pids = [one["pid"] for one in self.client.service("bank", service)["instances"] if one["pid"]]
+            if not pids:
+                return
+            pid = chance.choice(pids)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+                time.sleep(PAUSE)
+                os.kill(pid, signal.SIGCONT)
+
     def kill_node(self) -> None:
         """``kill -9`` of the node; a new one adopts what runs."""
         with suppress(NodeError):
@@ -210,6 +223,8 @@ def schedule(bank: Bank, seed: int, *, transfers: int = 24, kills: int = 2) -> C
         "village": lambda: bank.kill_instance("village", chance),
         "transfers": lambda: bank.kill_instance("transfers", chance),
         "database": bank.kill_database,
+        "nobody, south stopped": lambda: bank.pause_instance("south", chance),
+        "nobody, village stopped": lambda: bank.pause_instance("village", chance),
     }
     planned = [(chance.uniform(0, 0.6), chance.choice(list(crashes))) for _ in range(kills)]
     seen: Counter[str] = Counter(f"killed {name}" for _, name in planned)
