@@ -24,8 +24,8 @@ from unisono.api.state import amounts, holdings, kv, time
 from unisono.node.identity import Identities
 
 SERVICES_OPERATIONS = (
+    *kv.OPERATIONS,  # first, as routes are tried in order and these are asked for most
     *transactions.OPERATIONS,
-    *kv.OPERATIONS,
     *holdings.OPERATIONS,
     *amounts.OPERATIONS,
     *time.OPERATIONS,
@@ -33,7 +33,7 @@ SERVICES_OPERATIONS = (
 """What services may ask as well, each for its own application."""
 
 OPERATIONS = (
-    *SERVICES_OPERATIONS,  # first, as routes are tried in order and these are asked for most
+    *SERVICES_OPERATIONS,
     *nodes.OPERATIONS,
     *applications.OPERATIONS,
     *services.OPERATIONS,

@@ -90,10 +90,10 @@ def _endpoint(methods: Mapping[str, Operation]) -> Callable[[Request], Awaitable
 
 def _query(kind: type[Any], request: Request) -> Any:
     """The query's parameters; those that a field takes several of may be repeated."""
-    hints = get_type_hints(kind)
+    repeated = _repeated(cast(Hashable, kind))
     given: dict[str, Any] = {}
     for name, value in request.query_params.multi_items():
-        if get_origin(hints.get(name)) is tuple:
+        if name in repeated:
             given.setdefault(name, []).append(value)
         elif name in given:
             raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name}: is there more than once; once is right")
@@ -103,6 +103,12 @@ def _query(kind: type[Any], request: Request) -> Any:
         return schemas.read(kind, given)
     except ValidationError as error:
         raise of_validation(error) from error
+
+
+@cache
+def _repeated(kind: Any) -> frozenset[str]:
+    """The fields that take several; asked once, as annotations are compiled each time they are looked at."""
+    return frozenset(name for name, hint in get_type_hints(kind).items() if get_origin(hint) is tuple)
 
 
 async def json_body(request: Request) -> bytes:

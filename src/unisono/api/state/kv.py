@@ -434,11 +434,11 @@ def _json(body: bytes, headers: dict[str, str]) -> Response:
 
 
 OPERATIONS = (
-    Operation("GET", "/v1/kv", scan),
-    Operation("POST", "/v1/kv:txn", transact),
-    Operation("GET", "/v1/kv:history", history),
     Operation("GET", "/v1/kv/{key:path}", get, media_type="application/octet-stream"),
     Operation("PUT", "/v1/kv/{key:path}", put),
     Operation("DELETE", "/v1/kv/{key:path}", delete),
+    Operation("GET", "/v1/kv", scan),
+    Operation("POST", "/v1/kv:txn", transact),
+    Operation("GET", "/v1/kv:history", history),
     Operation("GET", "/v1/watch", watch, media_type=streams.EVENTS),
 )
