@@ -14,6 +14,7 @@ MEASUREMENTS = (
     "gateway_kill",
     "up_200",
     "idle",
+    "state",
     "lock_handover",
     "transactions",
 )
