@@ -100,7 +100,7 @@ impl Page {
         self.each(services, "queue_depth", |one| one.waiting as u64);
         self.family("in_flight", "gauge", "Requests that instances work on.");
         self.each(services, "in_flight", |one| one.in_flight.values().sum());
-        let of_instances: [(&str, &str, fn(&Service) -> &BTreeMap<String, u64>); 2] = [
+        let of_instances: [(&str, &str, PickOfInstances); 2] = [
             ("instance_places_busy", "Requests that an instance works on.", |one| &one.in_flight),
             ("instance_places", "Requests at a time that an instance may have.", |one| &one.places),
         ];
@@ -158,6 +158,7 @@ impl Page {
     }
 }
 
+type PickOfInstances = fn(&Service) -> &BTreeMap<String, u64>;
 type Pick = fn(&Figures) -> Vec<(String, u64)>;
 
 fn owned(counts: &BTreeMap<&'static str, u64>) -> Vec<(String, u64)> {

@@ -3,104 +3,21 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 use http::header::HeaderMap;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::gateway::Gateway;
+use super::policy::Policy;
 use super::revisions::{self, Avoid, Dealer, Figures};
 use super::shared::{Chance, Count, lock};
 use super::sticky;
 use super::target::{Place, Target};
 use crate::control::events::{Event, Kind};
-use crate::control::policy::{HashOn, Hedge, Retry};
 use crate::control::table;
-use crate::dispatch::{
-    self, Ask, Budget, Class, Next, Notice, Outcome, Refusal, Service, Sought, TargetInfo, TargetKey, Ticket, Time,
-};
+use crate::dispatch::{self, Budget, Next, Notice, Outcome, Refusal, Service, TargetInfo, TargetKey, Ticket, Time};
 use crate::observe::figures::Counted;
-
-/// What a service's requests are held to; see `table.py` for the meaning of each.
-#[derive(Clone, Debug)]
-pub struct Policy {
-    /// Arrival to the head of the answer; `None`: no limit.
-    pub timeout: Option<Duration>,
-    /// Longest wait for a target.
-    pub wait: Duration,
-    /// Further tries.
-    pub retry: Retry,
-    /// Shares of revisions; empty: they make no difference.
-    pub split: Vec<table::Share>,
-    /// Copies to another service.
-    pub mirror: Option<table::Mirror>,
-    /// The cookie that names the target that a client had.
-    pub sticky: Option<table::Sticky>,
-    /// Second tries beside the first.
-    pub hedge: Option<Hedge>,
-    /// What requests have in common that are to meet at one target; `None`: the balance does not go by it.
-    hash_on: Option<HashOn>,
-}
-
-impl From<&table::Backend> for Policy {
-    fn from(backend: &table::Backend) -> Self {
-        Self {
-            timeout: backend.timeout_ms.map(Duration::from_millis),
-            wait: Duration::from_millis(backend.wait_ms),
-            retry: backend.retry.clone(),
-            split: backend.split.clone(),
-            mirror: backend.mirror.clone(),
-            sticky: backend.sticky.clone(),
-            hedge: backend.hedge.clone(),
-            hash_on: backend.hash_on.clone().filter(|_| backend.balance.hashes()),
-        }
-    }
-}
-
-impl Policy {
-    /// What a request has in common with those that are to meet at its target; `None`: nothing.
-    pub fn hash(&self, path: &str, headers: &HeaderMap) -> Option<u64> {
-        let header = |name: &str| headers.get(name).map(|value| dispatch::hash(value.as_bytes()));
-        match self.hash_on.as_ref()? {
-            HashOn::Header(name) => header(name),
-            HashOn::Cookie(name) => sticky::cookie(name, headers).map(dispatch::hash),
-            HashOn::Path => Some(dispatch::hash(path.as_bytes())),
-            // The gateway has put the client's address there, and nothing else.
-            HashOn::Client => header("x-forwarded-for"),
-        }
-    }
-}
-
-/// Why no place was given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoPlace {
-    /// Too many requests wait already.
-    QueueFull,
-    /// It would have waited for longer than it may: for so long.
-    Late(Duration),
-    /// It waited until it could not be answered in its time any more.
-    Shed(Duration),
-    /// The wait was over and the service has no target.
-    NoTarget,
-    /// The wait was over and no target had a free place.
-    WaitTimeout,
-}
-
-/// A request that seeks a place.
-#[derive(Clone, Copy)]
-pub struct Seeking<'a> {
-    /// From [`Backend::arrive`].
-    pub ticket: Ticket,
-    /// Where it had rather not go.
-    pub avoid: &'a Avoid,
-    /// How early it is served.
-    pub class: Class,
-    /// What it takes up in memory.
-    pub bytes: u64,
-    /// What requests that belong together have in common; see [`Policy::hash`].
-    pub hash: Option<u64>,
-}
 
 /// One service: places, queue, targets, counts. All workers share it, so that its queue is one queue.
 pub struct Backend {
@@ -127,16 +44,16 @@ type Waiter = oneshot::Sender<Result<Place, Refusal>>;
 
 /// What changes, under one lock: a request that is told to wait can't be granted a place before its sender is
 /// where the grant looks for it.
-struct Core {
+pub(super) struct Core {
     policy: Arc<Policy>,
-    service: Service,
-    budget: Budget,
-    hedges: Budget,
-    chance: Chance,
+    pub(super) service: Service,
+    pub(super) budget: Budget,
+    pub(super) hedges: Budget,
+    pub(super) chance: Chance,
     targets: HashMap<TargetKey, Arc<Target>>,
     /// Of each revision that the table knows of.
     revisions: BTreeMap<String, Arc<Figures>>,
-    waiters: HashMap<Ticket, Waiter>,
+    pub(super) waiters: HashMap<Ticket, Waiter>,
     /// When the task that wakes the queue for targets set aside is to run; `None`: there is no such task.
     wake: Option<Instant>,
     told_no_target: bool,
@@ -157,7 +74,7 @@ impl Backend {
             copies_left_out: Count::default(),
             core: Mutex::new(Core {
                 policy: Arc::new(backend.into()),
-                service: Service::new(policy(backend), Chance::new().seed()),
+                service: Service::new(backend.into(), Chance::new().seed()),
                 budget: Budget::default(),
                 hedges: Budget::default(),
                 chance: Chance::new(),
@@ -174,7 +91,7 @@ impl Backend {
     pub fn follow(self: &Arc<Self>, backend: &table::Backend) {
         let mut core = self.core();
         core.policy = Arc::new(backend.into());
-        core.service.set_policy(policy(backend));
+        core.service.set_policy(backend.into());
         // One that is tried is kept in mind while its instances come and go.
         let named = |revision: &String| {
             backend.targets.iter().any(|target| target.revision == *revision)
@@ -260,53 +177,6 @@ impl Backend {
         self.copied.takes(percent)
     }
 
-    /// Seeks a place, waiting in the queue for at most `patience`. Dropping the future leaves the queue.
-    ///
-    /// # Errors
-    /// Why there is none.
-    pub async fn seek(self: &Arc<Self>, seeking: Seeking<'_>, patience: Duration) -> Result<Place, NoPlace> {
-        let Seeking { ticket, avoid, class, bytes, hash } = seeking;
-        let (receiver, is_news, wake) = {
-            let now = self.gateway.now();
-            let deadline = now.saturating_add(patience);
-            let ask = Ask {
-                ticket,
-                avoid: &avoid.keys,
-                own: avoid.own,
-                hash,
-                is_again: avoid.is_again,
-                class,
-                deadline,
-                bytes,
-            };
-            let mut core = self.core();
-            match core.service.seek(&ask, now) {
-                Sought::Placed(key) => return Ok(self.place(&core, key, now)),
-                Sought::Refused(Refusal::QueueFull) => return Err(NoPlace::QueueFull),
-                Sought::Refused(Refusal::Late { wait }) => return Err(NoPlace::Late(wait)),
-                Sought::Waiting => {
-                    let (receiver, is_news) = core.wait(ticket);
-                    (receiver, is_news, core.plan_wake(now))
-                }
-            }
-        };
-        let _leaves = LeavesQueue { backend: self, class, ticket };
-        if is_news {
-            self.tell(Kind::NoTarget, None, "a request waits and the service has no target");
-        }
-        if let Some(at) = wake {
-            self.wake_at(at);
-        }
-        match tokio::time::timeout(patience, receiver).await {
-            Ok(Ok(Ok(place))) => Ok(place),
-            Ok(Ok(Err(Refusal::QueueFull))) => Err(NoPlace::QueueFull),
-            // The sender lives in `waiters` as long as this request does, so from here on time has run out.
-            _ if self.core().service.serving() == 0 => Err(NoPlace::NoTarget),
-            Ok(Ok(Err(Refusal::Late { wait }))) => Err(NoPlace::Shed(wait)),
-            _ => Err(NoPlace::WaitTimeout),
-        }
-    }
-
     /// Requests that wait for a place.
     pub fn waiting(&self) -> usize {
         self.core().service.waiting()
@@ -354,42 +224,6 @@ impl Backend {
         self.change(now, |core| core.service.finished(key, has_begun, outcome, now));
     }
 
-    /// An idle place at a target other than these, for a second try beside a first one, if the service's budget has
-    /// one left.
-    pub fn seek_idle(self: &Arc<Self>, avoid: &[TargetKey], share: f64) -> Option<Place> {
-        let now = self.gateway.now();
-        let mut core = self.core();
-        if !core.hedges.withdraw(share, 0.0, now) {
-            return None;
-        }
-        let key = core.service.seek_idle(avoid, now);
-        if key.is_none() {
-            core.hedges.give_back(now);
-        }
-        key.map(|key| self.place(&core, key, now))
-    }
-
-    /// How long a first try has before a second one beside it, as measured; `None`: too little is known.
-    pub fn hedge_after(&self) -> Option<Duration> {
-        self.core().service.hedge_after()
-    }
-
-    /// Whether a target other than these may get requests.
-    pub fn has_other(&self, avoid: &[TargetKey]) -> bool {
-        self.core().service.has_other(avoid)
-    }
-
-    /// Takes a further try from the service's budget, if there is one.
-    pub fn may_retry(&self, retry: &Retry) -> bool {
-        self.core().budget.withdraw(retry.budget, retry.floor_per_s, self.gateway.now())
-    }
-
-    /// The pause before a request's `number`th further try, from 1 on.
-    pub fn backoff(&self, number: u32, retry: &Retry) -> Duration {
-        let (first, most) = (Duration::from_millis(retry.backoff_ms), Duration::from_millis(retry.backoff_max_ms));
-        dispatch::backoff(number, first, most, self.core().chance.unit())
-    }
-
     /// Tells the node.
     pub(super) fn tell(&self, kind: Kind, target: Option<&Target>, reason: &str) {
         self.gateway.events.tell(&Event {
@@ -401,11 +235,11 @@ impl Backend {
         });
     }
 
-    fn core(&self) -> MutexGuard<'_, Core> {
+    pub(super) fn core(&self) -> MutexGuard<'_, Core> {
         lock(&self.core)
     }
 
-    fn place(self: &Arc<Self>, core: &Core, key: TargetKey, now: Time) -> Place {
+    pub(super) fn place(self: &Arc<Self>, core: &Core, key: TargetKey, now: Time) -> Place {
         let among = core.service.in_flight(key);
         Place::new(Arc::clone(self), key, Arc::clone(&core.targets[&key]), among, now)
     }
@@ -457,7 +291,7 @@ impl Backend {
     }
 
     /// Looks at the queue again at a moment that [`Core::plan_wake`] gave.
-    fn wake_at(self: &Arc<Self>, at: Instant) {
+    pub(super) fn wake_at(self: &Arc<Self>, at: Instant) {
         let backend = Arc::clone(self);
         tokio::task::spawn_local(async move {
             tokio::time::sleep_until(at).await;
@@ -472,7 +306,7 @@ impl Backend {
 
 impl Core {
     /// Puts a sender where a grant finds it; true when it is news that the service has no target.
-    fn wait(&mut self, ticket: Ticket) -> (oneshot::Receiver<Result<Place, Refusal>>, bool) {
+    pub(super) fn wait(&mut self, ticket: Ticket) -> (oneshot::Receiver<Result<Place, Refusal>>, bool) {
         let (sender, receiver) = oneshot::channel();
         self.waiters.insert(ticket, sender);
         let is_news = self.service.serving() == 0 && !std::mem::replace(&mut self.told_no_target, true);
@@ -486,7 +320,7 @@ impl Core {
     }
 
     /// When the queue is to be looked at again because time alone changes something, if that is not planned yet.
-    fn plan_wake(&mut self, now: Time) -> Option<Instant> {
+    pub(super) fn plan_wake(&mut self, now: Time) -> Option<Instant> {
         let ahead = self.service.wake_at(now)?.saturating_sub(now);
         let at = Instant::now() + ahead;
         if self.wake.is_some_and(|planned| planned <= at) {
@@ -501,33 +335,5 @@ impl Core {
         if let Some(target) = self.targets.remove(&key) {
             target.retire();
         }
-    }
-}
-
-/// Takes a request out of the queue when its wait ends, whichever way.
-struct LeavesQueue<'a> {
-    backend: &'a Backend,
-    class: Class,
-    ticket: Ticket,
-}
-
-impl Drop for LeavesQueue<'_> {
-    fn drop(&mut self) {
-        let mut core = self.backend.core();
-        core.service.cancel(self.class, self.ticket);
-        core.waiters.remove(&self.ticket);
-    }
-}
-
-fn policy(backend: &table::Backend) -> dispatch::Policy {
-    dispatch::Policy {
-        concurrency: backend.concurrency.into(),
-        balance: backend.balance.into(),
-        hash_load: backend.hash_load,
-        hold: backend.hold,
-        queue_max: backend.queue_max,
-        queue_bytes_max: u64::try_from(backend.queue_bytes_max).unwrap_or(u64::MAX),
-        eject: backend.eject,
-        slow_start: Duration::from_millis(backend.slow_start_ms),
     }
 }

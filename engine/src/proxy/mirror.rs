@@ -9,10 +9,11 @@ use http::header::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 
 use super::attempt::{Lost, attempt, read_out};
-use super::backend::{Backend, Seeking};
+use super::backend::Backend;
 use super::outbound::Outbound;
 use super::problem::Reason;
 use super::revisions::Avoid;
+use super::seek::Seeking;
 use crate::control::table::Mirror;
 use crate::dispatch::Class;
 

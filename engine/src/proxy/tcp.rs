@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::backend::{Backend, Seeking};
+use super::backend::Backend;
 use super::connections::Seat;
 use super::listen::Listening;
 use super::revisions::Avoid;
+use super::seek::Seeking;
 use super::shared::lock;
 use super::target::Place;
 use super::tunnel::carry;

@@ -1,10 +1,12 @@
 //! The service's queue in virtual time: requests, instances and faults are drawn from a seed, dispatch itself is the very
 //! code that the gateway runs ([`crate::dispatch`]). No sockets, no threads, no clock.
 //!
-//! `scenario` says what there is, `chance` draws, `instance` serves, `world` lets time pass, `report` sums up.
+//! `scenario` says what there is, `chance` draws, `instance` serves, `world` lets time pass over its `parts`, `report`
+//! sums up.
 
 mod chance;
 mod instance;
+mod parts;
 mod report;
 mod scenario;
 mod world;

@@ -4,17 +4,16 @@
 //! are simpler than life: sending takes no time, and a try that is given up ends at the instance at once.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
 
 use slab::Slab;
 
 use super::chance::Chance;
 use super::instance::Instance;
+use super::parts::{Dispatcher, Ending, Event, Name, Request, Try};
 use super::report::{Report, Samples};
 use super::scenario::{Scenario, ms};
-use crate::dispatch::{
-    Ask, Budget, Class, Failure, Next, Outcome, Policy, Service, Sought, TargetInfo, TargetKey, Ticket, Time, backoff,
-};
+use crate::dispatch::{Ask, Class, Failure, Next, Outcome, Policy, Service, Sought, TargetKey, Time, backoff};
 
 /// When nobody waits any more, for those who wait for ever.
 const NEVER: Time = Time::from_secs(1 << 40);
@@ -27,77 +26,6 @@ const BACKOFF_MAX: Time = Time::from_millis(250);
 const LOOK_EACH_MIN: Time = Time::from_millis(5);
 /// A run with more events than this for each request does not end.
 const EVENTS_MAX_EACH: usize = 1000;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Event {
-    Arrive,
-    /// A try ends at its instance, well or not.
-    End {
-        index: usize,
-        serial: u64,
-        well: bool,
-    },
-    /// A request is tried again.
-    Again(Name),
-    /// A request may be hedged; if it can't be, again after this.
-    Hedge(Name, Time),
-    /// The client goes away.
-    Leave(Name),
-    /// A dispatcher looks at its queue though nothing happened.
-    Wake(usize),
-}
-
-/// A request: its place in the slab, and its number, which no other has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Name {
-    index: usize,
-    number: usize,
-}
-
-#[derive(Debug)]
-struct Request {
-    number: usize,
-    arrived: Time,
-    deadline: Time,
-    dispatcher: usize,
-    ticket: Ticket,
-    waits: bool,
-    avoid: Vec<TargetKey>,
-    tries: Vec<usize>,
-    placed: u32,
-    has_begun: bool,
-}
-
-#[derive(Debug)]
-struct Try {
-    serial: u64,
-    request: usize,
-    instance: usize,
-    key: TargetKey,
-    placed_at: Time,
-    /// Requests that its dispatcher had there then, itself included.
-    among: u32,
-    is_begun: bool,
-}
-
-#[derive(Debug)]
-struct Dispatcher {
-    service: Service,
-    instances: HashMap<TargetKey, usize>,
-    waiting: HashMap<Ticket, usize>,
-    retries: Budget,
-    hedges: Budget,
-    wake: Option<Time>,
-}
-
-/// How a request ends for its client.
-enum Ending {
-    Good,
-    Late,
-    Refused,
-    Shed,
-    Failed,
-}
 
 pub struct World<'a> {
     scenario: &'a Scenario,
@@ -429,22 +357,6 @@ impl<'a> World<'a> {
         {
             own.wake = Some(at);
             self.at(at, Event::Wake(dispatcher));
-        }
-    }
-}
-
-impl Dispatcher {
-    fn new(mut service: Service, count: usize) -> Self {
-        let keys: Vec<_> =
-            (0..count as u64).map(|name| service.add(TargetInfo { name, weight: 100 }, Time::ZERO)).collect();
-        let instances = keys.iter().enumerate().map(|(index, key)| (*key, index)).collect();
-        Self {
-            service,
-            instances,
-            waiting: HashMap::new(),
-            retries: Budget::default(),
-            hedges: Budget::default(),
-            wake: None,
         }
     }
 }
