@@ -12,7 +12,23 @@ import sys
 import typer
 
 from unisono import __version__
-from unisono.cli import apply, config, events, logs, node, output, ps, rollout, scale, txn, txnverify, up
+from unisono.cli import (
+    apply,
+    clock,
+    config,
+    events,
+    kv,
+    lock,
+    logs,
+    node,
+    output,
+    ps,
+    rollout,
+    scale,
+    txn,
+    txnverify,
+    up,
+)
 from unisono.cli.exits import Code, CommandFailed, failure_of
 from unisono.cli.options import (
     EnvFileOption,
@@ -79,6 +95,9 @@ app.command(epilog=_example("unisono events -f", "unisono events --json --after 
 app.command(epilog=_example("unisono config", "unisono config --services", "unisono config --schema"))(
     config.config
 )
+app.add_typer(kv.app, name="kv")
+app.add_typer(lock.app, name="lock")
+app.command(epilog=_example("unisono clock", "unisono clock --json"))(clock.clock)
 app.add_typer(node.app, name="node")
 txnverify.app.command(epilog=_example("unisono txn ls", "unisono txn ls --status heuristic"))(txn.ls)
 txnverify.app.command(epilog=_example("unisono txn show order-17"))(txn.show)

@@ -22,6 +22,7 @@ from unisono.node.paths import StateFolder, default_state_folder
 
 if TYPE_CHECKING:
     from unisono.client import NodeClient
+    from unisono.client.shared import SharedSync
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +140,22 @@ class Target:
         from unisono.client import NodeClient  # noqa: PLC0415 - HTTP is slow to import
 
         return NodeClient(self.folder.api_socket, timeout=timeout)
+
+    def api(self) -> str:
+        """The node's address, for those who share state."""
+        return f"unix:{self.folder.api_socket}"
+
+    def where(self) -> dict[str, str]:
+        """Whose state is meant, at which node: the arguments of ``client.connect``."""
+        if self.project is None and not self.files and os.environ.get("UNISONO_API"):
+            return {}  # in an instance: its own application's, which its token says
+        return {"api": self.api(), "namespace": self.application(self.client())}
+
+    def shared(self) -> SharedSync:
+        """The state that the instances of the application share."""
+        from unisono.client.sync import connect  # noqa: PLC0415 - HTTP is slow to import
+
+        return connect(**self.where())
 
     def application(self, client: NodeClient) -> str:
         """
