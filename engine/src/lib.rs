@@ -11,6 +11,7 @@ pub mod observe;
 pub mod process;
 pub mod proxy;
 pub mod simulate;
+pub mod state;
 
 /// A gateway has thousands of small buffers at one moment and none at the next. This allocator keeps them by size and
 /// gives whole pages back to the system; glibc's keeps what lies between two small ones for ever.
@@ -25,10 +26,18 @@ mod python {
     use std::thread::JoinHandle;
     use std::time::Duration;
 
+    use bytes::Bytes;
     use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
     use pyo3::prelude::*;
+    use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
+    use pyo3::types::PyBytes;
+    use tokio::sync::watch;
 
     use crate::load::{self, Plan};
+    use crate::state::mirror::{Entry, Mirror};
+    use crate::state::serve::Shared;
+    use crate::state::token::Signer;
+    use crate::state::writes::{Answer, Writes};
 
     /// Runs the gateway until SIGTERM or SIGINT; see the stub.
     #[pyfunction]
@@ -216,6 +225,88 @@ mod python {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// Serves shared state at a Unix socket in a thread of its own; see the stub.
+    #[pyclass(frozen, module = "unisono._engine")]
+    struct StateServer {
+        shared: Arc<Shared>,
+        ending: watch::Sender<bool>,
+        thread: std::sync::Mutex<Option<JoinHandle<()>>>,
+    }
+
+    type Kept = (PyBackedBytes, u64, u64);
+
+    #[pymethods]
+    impl StateServer {
+        #[new]
+        fn new(listener: i32, behind: PathBuf, secret: Vec<u8>) -> PyResult<Self> {
+            let listener = crate::state::serve::duplicate(listener).map_err(PyOSError::new_err)?;
+            let shared = Arc::new(Shared {
+                mirror: Mirror::default(),
+                signer: Signer::try_new(secret).map_err(PyValueError::new_err)?,
+                writes: Writes::try_new().map_err(PyOSError::new_err)?,
+                behind,
+            });
+            let (ending, ended) = watch::channel(false);
+            let serving = Arc::clone(&shared);
+            let thread = std::thread::Builder::new().name("unisono-state".into()).spawn(move || {
+                if let Err(error) = crate::state::serve::run(&serving, listener, ended) {
+                    eprintln!("state: the server has failed: {error}");
+                }
+            });
+            let thread = std::sync::Mutex::new(Some(thread.map_err(PyOSError::new_err)?));
+            Ok(Self { shared, ending, thread })
+        }
+
+        fn learn(&self, credentials: &[u8], prefix: &str) {
+            self.shared.mirror.learn(credentials, prefix);
+        }
+
+        fn forget(&self) {
+            self.shared.mirror.forget();
+        }
+
+        fn apply(&self, changes: Vec<(PyBackedStr, Option<Kept>)>, revision: u64) {
+            let changes = changes.into_iter().map(|(key, kept)| {
+                let entry = kept.map(|(value, created, modified)| {
+                    let value = Bytes::copy_from_slice(&value);
+                    Entry { value, created, modified }
+                });
+                (Bytes::copy_from_slice(key.as_bytes()), entry)
+            });
+            self.shared.mirror.apply(changes, revision);
+        }
+
+        fn writes_descriptor(&self) -> i32 {
+            self.shared.writes.descriptor()
+        }
+
+        fn take_writes<'py>(&self, py: Python<'py>) -> Vec<(u64, String, Bound<'py, PyBytes>)> {
+            let taken = self.shared.writes.take().into_iter();
+            let text = |key: Bytes| String::from_utf8_lossy(&key).into_owned();
+            taken.map(|(number, key, value)| (number, text(key), PyBytes::new(py, &value))).collect()
+        }
+
+        fn done(&self, revisions: Vec<(u64, u64)>) {
+            let answers = revisions.into_iter().map(|(number, revision)| (number, Answer::Done(revision)));
+            self.shared.writes.answer(answers);
+        }
+
+        fn failed(&self, numbers: Vec<u64>, status: u16, problem: &[u8]) {
+            let answer = Answer::Failed(status, Bytes::copy_from_slice(problem));
+            self.shared.writes.answer(numbers.into_iter().map(|number| (number, answer.clone())));
+        }
+
+        fn close(&self, py: Python<'_>) {
+            // Nobody to tell: the thread has ended already.
+            let _ = self.ending.send(true);
+            let thread = self.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+            if let Some(thread) = thread {
+                let _ = py.detach(|| thread.join());
+            }
+            self.shared.writes.close();
+        }
+    }
+
     fn span(name: &str, seconds: f64) -> PyResult<Duration> {
         Duration::try_from_secs_f64(seconds)
             .map_err(|_| PyValueError::new_err(format!("{name} is {seconds}; seconds from 0 up would be right")))
@@ -229,6 +320,7 @@ mod python {
         module.add_function(wrap_pyfunction!(simulate, module)?)?;
         module.add_class::<Clock>()?;
         module.add_class::<Load>()?;
+        module.add_class::<StateServer>()?;
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self, final
 
-__all__ = ["Clock", "Load", "__version__", "run_gateway", "simulate"]
+__all__ = ["Clock", "Load", "StateServer", "__version__", "run_gateway", "simulate"]
 
 __version__: str
 
@@ -159,4 +159,50 @@ class Load:
         Raises:
             OSError: The URL's host is unknown, or the load could not run.
             RuntimeError: The load was never started.
+        """
+
+@final
+class StateServer:
+    """
+    Serves plain reads and writes of shared state at a Unix socket, in a thread of its own, until closed.
+
+    Args:
+        listener: Descriptor of the socket, which listens; it is duplicated.
+        behind: Path of the Unix socket to which all other requests are passed on.
+        secret: What consistency tokens are signed with, 1 to 64 bytes.
+
+    Raises:
+        OSError: There is no such descriptor, or none are left.
+        ValueError: The secret has another length.
+    """
+
+    def __new__(cls, listener: int, behind: str, secret: bytes) -> Self: ...
+    def learn(self, credentials: bytes, prefix: str) -> None:
+        """Who presents ``credentials`` as ``Authorization`` may read and write all keys under ``prefix``."""
+
+    def forget(self) -> None:
+        """Forget all that was learnt: those callers' next requests are passed on."""
+
+    def apply(self, changes: Sequence[tuple[str, tuple[bytes, int, int] | None]], revision: int) -> None:
+        """
+        Take over what was committed up to ``revision``, all at once: to each key its value, the revision
+        that made it and the one that last changed it, or ``None`` if it was removed.
+        """
+
+    def writes_descriptor(self) -> int:
+        """A descriptor that is readable while writes wait; the server's own."""
+
+    def take_writes(self) -> list[tuple[int, str, bytes]]:
+        """The writes that wait, in their order: a number, the key, the value; each is to be answered."""
+
+    def done(self, revisions: Sequence[tuple[int, int]]) -> None:
+        """The writes of these numbers are durable, each at its revision."""
+
+    def failed(self, numbers: Sequence[int], status: int, problem: bytes) -> None:
+        """The writes of these numbers failed; their clients get this status and document."""
+
+    def close(self) -> None:
+        """
+        Take no more connections, give requests under way a second, end; writes not answered by then may
+        have happened, and their clients are told so. Waits for it, with the interpreter lock released.
         """

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.store.conformance import LIMIT, Conformance, keys, put, take, write
-from unisono.store.base import Batch, Broken, Compacted, Delete
+from unisono.store.base import Batch, Broken, Compacted, Delete, LeaseEnded, Put
 from unisono.store.sqlite import SqliteStore
 
 
@@ -64,6 +64,53 @@ async def harness(tmp_path: Path) -> AsyncIterator[SqliteHarness]:
 
 class TestSqlite(Conformance):
     """Every claim of the suite."""
+
+
+class TestLocal:
+    """What only a store of one process can promise (:mod:`unisono.store.local`)."""
+
+    async def test_a_follower_hears_of_a_commit_before_its_writer(self, harness: SqliteHarness) -> None:
+        """So what it answers is never older than what anybody knows."""
+        heard: list[int] = []
+        harness.store.follow("", lambda changes, revision: heard.append(revision))
+
+        for _ in range(20):
+            revision = await write(harness.store, put("a"))
+            assert revision == heard[-1]
+
+    async def test_a_follower_misses_nothing(self, harness: SqliteHarness) -> None:
+        """What is there when it begins, and each change after that, leases' ends among them."""
+        store = harness.store
+        await write(store, put("a"))
+        kept: dict[str, bytes | None] = {}
+        found = store.follow(
+            "", lambda changes, _: kept.update((c.key, c.entry and c.entry.value) for c in changes)
+        )
+        kept.update((entry.key, entry.value) for entry in found.entries)
+        lease = await store.grant(10)
+        await write(store, put("b", lease=lease))
+        await store.revoke(lease)
+        await write(store, Delete(key="a"))
+
+        assert {"a": None, "b": None} == kept
+
+    async def test_each_put_of_many_has_a_revision_of_its_own(self, harness: SqliteHarness) -> None:
+        """As if each had come alone, in their order; a watch sees them so."""
+        store = harness.store
+        before = (await store.scan("")).revision
+        revisions = await store.put_each([Put(key=key, value=b"1") for key in ("a", "b", "a")])
+        batches = await take(store.watch("", after=before), 3)
+
+        assert [before + 1, before + 2, before + 3] == list(revisions)
+        assert ["a", "b", "a"] == [event.key for batch in batches for event in batch.events]
+
+    async def test_one_bad_put_of_many_leaves_all_undone(self, harness: SqliteHarness) -> None:
+        """They succeed or fail together."""
+        store = harness.store
+        with pytest.raises(LeaseEnded):
+            await store.put_each([Put(key="a", value=b"1"), Put(key="b", value=b"1", lease=99)])
+
+        assert () == (await store.scan("")).entries
 
 
 class TestLeases:

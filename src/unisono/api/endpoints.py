@@ -52,18 +52,23 @@ class Endpoints:
         """
         # In a thread, so that the node meanwhile sees an instance's end as soon as ever.
         frameworks = await asyncio.to_thread(importlib.import_module, "unisono.api.server")
-        servers: list[Server] = frameworks.servers(self._context, self._endpoints)
-        await self._context.states.begin()
-        async with asyncio.TaskGroup() as tasks:
-            for server in servers:
-                tasks.create_task(server.run_until_ended())
-            for server in servers:
-                await server.listening.wait()
-            self.listening.set()
-            await self._ending.wait()
-            await self._context.states.close()
-            for server in servers:
-                server.end()
+        states = self._context.states
+        try:
+            servers: list[Server] = await frameworks.servers(self._context, self._endpoints)
+            await states.begin()
+            async with asyncio.TaskGroup() as tasks:
+                for server in servers:
+                    tasks.create_task(server.run_until_ended())
+                for server in servers:
+                    await server.listening.wait()
+                self.listening.set()
+                await self._ending.wait()
+                await states.close()
+                for server in servers:
+                    server.end()
+        finally:
+            if states.plane is not None:
+                await states.plane.close()
 
     def end(self) -> None:
         """Accept no more, answer what has been accepted."""

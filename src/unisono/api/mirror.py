@@ -9,7 +9,7 @@ answer never lags behind a change that was acknowledged before. The records them
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from unisono.control.records import LEADER_KEY
 from unisono.control.snapshot import Snapshot
@@ -26,6 +26,7 @@ class Mirror:
         self._snapshot = Snapshot()
         self._moved = asyncio.Condition()
         self._started = asyncio.Event()
+        self._on_services: list[Callable[[], None]] = []
 
     async def run(self) -> None:
         """Follow the store until cancelled; returns only when the store was closed."""
@@ -57,6 +58,10 @@ class Mirror:
             await self._moved.wait_for(lambda: self._snapshot.revision >= revision)
             return self._snapshot
 
+    def on_services(self, changed: Callable[[], None]) -> None:
+        """Call ``changed`` each time the records of services have changed, in the step that shows it."""
+        self._on_services.append(changed)
+
     async def changes(self) -> AsyncIterator[Snapshot]:
         """All records now, and again after each change; changes close together come as one."""
         snapshot = await self.now()
@@ -67,5 +72,8 @@ class Mirror:
 
     async def _move(self, snapshot: Snapshot) -> None:
         async with self._moved:
-            self._snapshot = snapshot
+            before, self._snapshot = self._snapshot, snapshot
+            if before.services is not snapshot.services:
+                for changed in self._on_services:
+                    changed()
             self._moved.notify_all()

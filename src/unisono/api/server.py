@@ -11,6 +11,7 @@ import asyncio
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -19,7 +20,11 @@ from unisono.api.app import create_app, create_services_app
 from unisono.api.context import Context
 from unisono.api.endpoints import Endpoint
 from unisono.api.guard import TokenGuard
+from unisono.api.listeners import unix_listener
+from unisono.api.state.plane import Plane
+from unisono.store.local import LocalStore
 
+_BEHIND = "behind.sock"  # beside the services' socket, which the data plane then has
 _GRACE = 5  # seconds that running requests have at the end; streams end at once, they are told
 
 
@@ -67,13 +72,32 @@ class Server(uvicorn.Server):
         yield
 
 
-def servers(context: Context, endpoints: Sequence[Endpoint]) -> list[Server]:
-    """A server of the API for each endpoint, not yet serving."""
+async def servers(context: Context, endpoints: Sequence[Endpoint]) -> list[Server]:
+    """
+    A server of the API for each endpoint, not yet serving.
+
+    In front of the services' there is the data plane of shared state, if the store allows one; it serves
+    already, and :attr:`~unisono.api.state.rooms.States.plane` is to be closed after the servers have ended.
+
+    Raises:
+        StoreError, OSError: The data plane could not be opened.
+    """
     app = create_app(context)
-
-    def face(endpoint: Endpoint) -> ASGIApp:
+    made = []
+    for endpoint in endpoints:
         if endpoint.identities is not None:
-            return create_services_app(context, endpoint.identities)
-        return app if endpoint.token is None else TokenGuard(app, endpoint.token)
+            listener = await _behind_plane(context, endpoint.listener)
+            made.append(Server(create_services_app(context, endpoint.identities), listener))
+        else:
+            face = app if endpoint.token is None else TokenGuard(app, endpoint.token)
+            made.append(Server(face, endpoint.listener))
+    return made
 
-    return [Server(face(endpoint), endpoint.listener) for endpoint in endpoints]
+
+async def _behind_plane(context: Context, listener: socket.socket) -> socket.socket:
+    if not isinstance(context.store, LocalStore):
+        return listener
+    path = Path(listener.getsockname()).with_name(_BEHIND)
+    behind = unix_listener(path)
+    context.states.plane = await Plane.open(context.store, context.mirror, listener, path)
+    return behind

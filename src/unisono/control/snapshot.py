@@ -163,6 +163,10 @@ class Snapshot:
         return replace(self, now=now, in_flight=in_flight, measured=measured or {})
 
 
+_KINDS = frozenset(("application", "service", "revision", "instance", "status", "node", "event"))
+"""The first part of the keys of all records that a snapshot holds."""
+
+
 class _Draft:
     """The dictionaries of a snapshot, each copied when it is first written to."""
 
@@ -215,7 +219,9 @@ def vars_of(view: ServiceView) -> dict[str, Any]:
 
 def _changed(snapshot: Snapshot, revision: int, changes: Iterable[tuple[str, base.Entry | None]]) -> Snapshot:
     draft = _Draft(snapshot)
+    touched = False
     for key, entry in changes:
+        touched = touched or key.partition("/")[0] in _KINDS
         match key.split("/"):
             case ["application", app]:
                 _set(draft.plain("applications"), app, _read(Application, entry))
@@ -238,7 +244,8 @@ def _changed(snapshot: Snapshot, revision: int, changes: Iterable[tuple[str, bas
                 )
             case _:
                 pass  # the leader's and the commands' own keys, and rooms that came later
-    return draft.finish(revision)
+    # Other rooms of the store change far more often than these: what they do costs next to nothing here.
+    return draft.finish(revision) if touched else replace(snapshot, revision=revision)
 
 
 def _set(target: dict[Any, Any], key: object, value: object | None) -> None:

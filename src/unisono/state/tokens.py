@@ -51,6 +51,11 @@ class Tokens:
             raise NotDone(f"{SIGNING_KEY} was removed while it was made: try again")
         return cls(entry.value)
 
+    @property
+    def secret(self) -> bytes:
+        """For who makes and reads tokens elsewhere; 1 to 64 bytes."""
+        return self._secret
+
     def make(self, namespace: str, revision: int) -> str:
         """The token of a reader that has seen ``revision``."""
         body = _VERSION + revision.to_bytes(_REVISION_BYTES, "big")

@@ -15,6 +15,7 @@ from tests.api.specs import service
 from unisono.api.app import create_services_app
 from unisono.api.listeners import unix_listener
 from unisono.api.server import Server
+from unisono.api.state.plane import Plane
 from unisono.control.records import Revision, Service, encode, revision_key, service_key
 from unisono.node.identity import Identities, Identity
 from unisono.spec.access import Access
@@ -52,14 +53,19 @@ async def set_service(
     )
 
 
-@pytest.fixture
-async def services(served: Served) -> AsyncIterator[Services]:
-    """All of them, connected."""
+@pytest.fixture(params=["api", "plane"])
+async def services(served: Served, request: pytest.FixtureRequest) -> AsyncIterator[Services]:
+    """All of them, connected to the API itself, or through the data plane in front of it."""
     for application, name in (("shop", "orders"), ("shop", "payments"), ("blog", "web")):
         await set_service(served.store, application, name)
     identities = Identities(b"secret of this test")
     path = served.socket_path.with_name("services.sock")
-    server = Server(create_services_app(served.context, identities), unix_listener(path))
+    listener = unix_listener(path)
+    if request.param == "plane":
+        behind = path.with_name("behind.sock")
+        front, listener = listener, unix_listener(behind)
+        served.context.states.plane = await Plane.open(served.store, served.context.mirror, front, behind)
+    server = Server(create_services_app(served.context, identities), listener)
     serving = asyncio.create_task(server.run_until_ended())
     await server.listening.wait()
     async with AsyncExitStack() as stack:
@@ -81,3 +87,5 @@ async def services(served: Served) -> AsyncIterator[Services]:
     await served.context.states.close()
     server.end()
     await serving
+    if served.context.states.plane is not None:
+        await served.context.states.plane.close()

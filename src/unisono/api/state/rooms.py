@@ -18,6 +18,7 @@ from starlette.requests import Request
 from unisono.api.guard import caller_of
 from unisono.api.problems import Problem
 from unisono.api.state.holders import Holders
+from unisono.api.state.plane import Plane
 from unisono.state.barriers import Barriers
 from unisono.state.elections import Elections
 from unisono.state.holding import Holdings, every_lease
@@ -105,6 +106,8 @@ class States:
         self._tokens: Tokens | None = None
         self._rooms: dict[str, Rooms] = {}
         self.holders = Holders(store)
+        self.plane: Plane | None = None
+        """What answers plain requests before they come to the API; who opens it sets it."""
 
     async def of(self, namespace: str) -> Rooms:
         """

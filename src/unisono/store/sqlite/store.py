@@ -34,6 +34,7 @@ from unisono.store.base import (
     Snapshot,
     StoreError,
 )
+from unisono.store.local import Follower
 from unisono.store.sqlite.file import Contents, File
 from unisono.store.sqlite.leases import Leases
 from unisono.store.sqlite.mirror import Change, Head
@@ -74,6 +75,8 @@ class SqliteStore:
         self._era = 0
         self._waiting_bytes = 0
         self._stopped = False  # no write can succeed any more
+        self._followers: list[Follower] = []
+        self._applied: list[Change] = []  # of the batch that is just being acknowledged
         self._timer: asyncio.TimerHandle | None = None
         self._compaction: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -134,8 +137,7 @@ class SqliteStore:
         """See :meth:`unisono.store.base.Store.transact`."""
         self._check_open()
         size = limits.check_transaction(compares, success, failure)
-        if self._waiting_bytes + size > _WAITING_BYTES_MAX:
-            raise NotDone(f"{self._waiting_bytes} bytes wait to be written already: try again later")
+        self._check_room(size)
         succeeded = all(map(self._head.holds, compares))
         changes = self._head.run(success if succeeded else failure, self._alive)
         outcome = Outcome(succeeded=succeeded, revision=self._head.revision)
@@ -143,6 +145,34 @@ class SqliteStore:
             return outcome  # it read only what is durable
         # One that changes nothing waits too: what it read must not vanish after it has been told.
         return await self._submit(lambda _: self._apply(changes, outcome), changes=changes, size=size)
+
+    async def put_each(self, puts: Sequence[Put]) -> Sequence[int]:
+        """See :meth:`unisono.store.local.LocalStore.put_each`."""
+        self._check_open()
+        size = sum(limits.check_transaction((), (put,), ()) for put in puts)
+        self._check_room(size)
+        for put in puts:
+            if put.lease is not None and (self._head.ending(put.lease) or not self._alive(put.lease)):
+                raise LeaseEnded(put.lease)
+        runs = [self._head.run((put,), self._alive) for put in puts]
+        revisions = [changes[-1].revision for changes in runs]
+
+        def applied(_: object) -> Sequence[int]:
+            for changes, revision in zip(runs, revisions, strict=True):
+                self._apply(changes, Outcome(succeeded=True, revision=revision))
+            return revisions
+
+        return await self._submit(applied, changes=[change for run in runs for change in run], size=size)
+
+    def follow(self, prefix: str, follower: Follower) -> Snapshot:
+        """See :meth:`unisono.store.local.LocalStore.follow`."""
+        self._check_open()
+        self._followers.append(follower)
+        return Snapshot(revision=self._mirror.revision, entries=self._mirror.scan(prefix))
+
+    def unfollow(self, follower: Follower) -> None:
+        """See :meth:`unisono.store.local.LocalStore.unfollow`."""
+        self._followers.remove(follower)
 
     def watch(self, prefix: str, *, after: int, marks: bool = False) -> Watch:
         """See :meth:`unisono.store.base.Store.watch`; the iterator also has ``aclose()``."""
@@ -241,6 +271,11 @@ class SqliteStore:
                     job.future.set_result(result)
             elif not job.future.done():
                 job.future.set_exception(ended.fails())
+        if self._applied:
+            # Before any of those futures' waiters runs: nobody hears of a change that followers do not have.
+            for follower in self._followers:
+                follower(self._applied, self._mirror.revision)
+            self._applied = []
         self._compact_if_due()
 
     def _apply(self, changes: Sequence[Change], outcome: Outcome) -> Outcome:
@@ -248,6 +283,8 @@ class SqliteStore:
             self._mirror.apply(changes)
             self._head.settle(changes)
             self._hub.publish(outcome.revision, changes)
+            if self._followers:
+                self._applied += changes
         return outcome
 
     async def _read_on(self, feed: Feed) -> None:
@@ -337,6 +374,10 @@ class SqliteStore:
     def _check_open(self) -> None:
         if self._closing is not None:
             raise self._closed_error()
+
+    def _check_room(self, size: int) -> None:
+        if self._waiting_bytes + size > _WAITING_BYTES_MAX:
+            raise NotDone(f"{self._waiting_bytes} bytes wait to be written already: try again later")
 
     def _check_kept(self, revision: int) -> None:
         if revision < self._hub.compacted:

@@ -1,0 +1,226 @@
+//! The server: one thread that takes connections, answers what is plain and passes on the rest.
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::server::conn::http1::Builder;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde_json::json;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+use tokio::task::{JoinSet, LocalSet};
+
+use super::forward::{Kept, Passed, forward};
+use super::mirror::{Entry, Mirror};
+use super::plain::{Plain, TOKEN, What, plain};
+use super::token::Signer;
+use super::writes::{self, Writes};
+
+/// Connections at once; more wait to be accepted.
+const CONNECTIONS_MAX: usize = 4096;
+/// Bytes of a value that is gathered here; larger ones go to the API.
+const VALUE_MAX: u64 = 64 * 1024;
+/// How long requests have at the end.
+const GRACE: Duration = Duration::from_secs(1);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+const REVISION: &str = "unisono-revision";
+
+/// What the server works with.
+pub struct Shared {
+    /// The state.
+    pub mirror: Mirror,
+    /// Reads and makes consistency tokens.
+    pub signer: Signer,
+    /// What is to be written.
+    pub writes: Writes,
+    /// The Unix socket of the API behind.
+    pub behind: PathBuf,
+}
+
+/// Serves at a Unix socket that listens until `ending` says true, and a moment longer what was begun.
+///
+/// # Errors
+/// The socket is none that listens, or there are no descriptors left.
+pub fn run(shared: &Arc<Shared>, listener: OwnedFd, ending: watch::Receiver<bool>) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let local = LocalSet::new();
+    local.block_on(&runtime, async {
+        let listener = std::os::unix::net::UnixListener::from(listener);
+        listener.set_nonblocking(true)?;
+        serve(shared, &UnixListener::from_std(listener)?, ending).await;
+        Ok(())
+    })
+}
+
+/// A descriptor of this process's once more, as one that is owned.
+///
+/// # Errors
+/// There is none of that number, or no room for another.
+pub fn duplicate(descriptor: i32) -> io::Result<OwnedFd> {
+    let own = rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty())?;
+    Ok(rustix::process::pidfd_getfd(own, descriptor, rustix::process::PidfdGetfdFlags::empty())?)
+}
+
+async fn serve(shared: &Arc<Shared>, listener: &UnixListener, mut ending: watch::Receiver<bool>) {
+    let mut connections = JoinSet::new();
+    let seen = ending.clone();
+    loop {
+        tokio::select! {
+            _ = ending.changed() => break,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn_local(connection(Arc::clone(shared), stream, seen.clone()));
+                }
+                Err(error) => {
+                    eprintln!("state: cannot accept: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    let _ = tokio::time::timeout(GRACE, async { while connections.join_next().await.is_some() {} }).await;
+}
+
+async fn connection(shared: Arc<Shared>, stream: UnixStream, mut ending: watch::Receiver<bool>) {
+    let kept: Kept = Rc::new(RefCell::new(None));
+    let service = service_fn(|request| {
+        let (shared, kept) = (Arc::clone(&shared), Rc::clone(&kept));
+        async move { Ok::<_, Infallible>(answer(&shared, &kept, request).await) }
+    });
+    let mut builder = Builder::new();
+    builder.header_read_timeout(None).auto_date_header(false);
+    let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    // A client that goes away in the middle is no fault of the server's.
+    tokio::select! {
+        _ = served.as_mut() => return,
+        _ = ending.changed() => served.as_mut().graceful_shutdown(),
+    }
+    let _ = served.await;
+}
+
+async fn answer(shared: &Shared, kept: &Kept, request: Request<Incoming>) -> Response<Answer> {
+    let (head, body) = request.into_parts();
+    match plain(&head, &shared.mirror, &shared.signer) {
+        Some(Plain { prefix, key, what: What::Get }) => {
+            if let (Some(entry), revision) = shared.mirror.get(&key) {
+                return found(shared, &prefix, entry, revision);
+            }
+        }
+        Some(Plain { prefix, key, what: What::Put })
+            if body.size_hint().exact().is_some_and(|length| length <= VALUE_MAX) =>
+        {
+            return put(shared, &prefix, key, body).await;
+        }
+        _ => {}
+    }
+    forward(&shared.behind, kept, Request::from_parts(head, body)).await
+}
+
+fn found(shared: &Shared, prefix: &str, entry: Entry, revision: u64) -> Response<Answer> {
+    let mut response = Response::new(Answer::Whole(Some(entry.value)));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(header::ETAG, text(format!("\"{}\"", entry.modified)));
+    headers.insert("unisono-created", entry.created.into());
+    headers.insert(TOKEN, text(shared.signer.make(prefix, revision)));
+    headers.insert(REVISION, revision.into());
+    response
+}
+
+async fn put(shared: &Shared, prefix: &str, key: Bytes, body: Incoming) -> Response<Answer> {
+    let Ok(body) = body.collect().await else {
+        return problem(StatusCode::BAD_REQUEST, "invalid", "the request broke off");
+    };
+    let Some(waiting) = shared.writes.put(key, body.to_bytes()) else {
+        return problem(StatusCode::SERVICE_UNAVAILABLE, "not-done", "nothing was done: too much waits to be written");
+    };
+    match waiting.await {
+        Ok(writes::Answer::Done(revision)) => {
+            let mut response =
+                Response::new(Answer::Whole(Some(json!({"succeeded": true, "revision": revision}).to_string().into())));
+            let headers = response.headers_mut();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            headers.insert(header::ETAG, text(format!("\"{revision}\"")));
+            headers.insert(TOKEN, text(shared.signer.make(prefix, revision)));
+            headers.insert(REVISION, revision.into());
+            response
+        }
+        Ok(writes::Answer::Failed(status, document)) => {
+            let mut response = Response::new(Answer::Whole(Some(document)));
+            *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
+            response
+        }
+        Err(_) => problem(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "maybe-done",
+            "the outcome is unknown, it may have been done: the node ended",
+        ),
+    }
+}
+
+const PROBLEM: &str = "application/problem+json";
+
+/// Problem details (RFC 9457).
+pub fn problem(status: StatusCode, code: &str, detail: &str) -> Response<Answer> {
+    let title = status.canonical_reason().unwrap_or_default();
+    let document =
+        json!({"type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail, "code": code});
+    let mut response = Response::new(Answer::Whole(Some(document.to_string().into())));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
+    response
+}
+
+fn text(value: String) -> HeaderValue {
+    HeaderValue::try_from(value).unwrap_or_else(|_| unreachable!("digits, base64 and quotes are right in a header"))
+}
+
+/// The body of an answer.
+pub enum Answer {
+    /// Made here; `None` once it was sent.
+    Whole(Option<Bytes>),
+    /// The API's.
+    Passed(Passed),
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self.get_mut() {
+            Self::Whole(whole) => Poll::Ready(whole.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Passed(passed) => Pin::new(passed).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(whole) => whole.is_none(),
+            Self::Passed(passed) => passed.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(whole) => SizeHint::with_exact(whole.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Passed(passed) => passed.size_hint(),
+        }
+    }
+}

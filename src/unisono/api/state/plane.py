@@ -1,0 +1,103 @@
+"""
+The data plane of shared state: the engine's server in front of the services' socket, fed from the store.
+
+It answers plain reads from its own copy of the entries, and hands plain writes here, many at a time; all
+else it passes on to the API behind (``engine/src/state``). What makes its reads linearizable: the store
+tells it of each batch of commits after it is durable and before anybody hears of it, so there is no moment
+at which an acknowledged write is missing. That only a store of this process can do
+(:mod:`unisono.store.local`); on any other, the API answers at the socket itself and asks the store.
+
+Callers that may do everything in their application are taught to it when the API has checked them, and
+forgotten whenever a service changes; it never learns of those whose access is limited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+from unisono._engine import StateServer
+from unisono.api import problems
+from unisono.api.mirror import Mirror
+from unisono.state.names import ROOT, namespace_prefix
+from unisono.state.tokens import Tokens
+from unisono.store.base import Put, StoreError
+from unisono.store.local import LocalStore
+from unisono.store.watching import Change
+
+
+class Plane:
+    """Serves from :meth:`open` to :meth:`close`."""
+
+    def __init__(self, store: LocalStore, server: StateServer) -> None:
+        self._store = store
+        self._server = server
+        self._loop = asyncio.get_running_loop()
+        self._writing: set[asyncio.Task[None]] = set()
+        self._loop.add_reader(server.writes_descriptor(), self._write)
+
+    @classmethod
+    async def open(cls, store: LocalStore, mirror: Mirror, listener: socket.socket, behind: Path) -> Plane:
+        """
+        Serve at ``listener``, with the API at the Unix socket ``behind``.
+
+        Raises:
+            StoreError: The store failed.
+            OSError: The server could not be started.
+        """
+        tokens = await Tokens.load(store)
+        server = StateServer(listener.fileno(), str(behind), tokens.secret)
+        plane = cls(store, server)
+        found = store.follow(ROOT, plane._follow)
+        entries = [(e.key, (e.value, e.created, e.modified)) for e in found.entries]
+        server.apply(entries, found.revision)
+        mirror.on_services(server.forget)
+        return plane
+
+    def learn(self, credentials: str, namespace: str) -> None:
+        """Who presents ``credentials`` may read and write all keys of ``namespace``."""
+        self._server.learn(credentials.encode("latin-1"), namespace_prefix(namespace))
+
+    async def close(self) -> None:
+        """Take no more connections, answer what was asked, then let go of the store."""
+        await asyncio.to_thread(self._server.close)
+        self._loop.remove_reader(self._server.writes_descriptor())
+        self._store.unfollow(self._follow)
+        if self._writing:
+            await asyncio.wait(self._writing)
+
+    def _follow(self, changes: Sequence[Change], revision: int) -> None:
+        self._server.apply(
+            [
+                (c.key, None if (e := c.entry) is None else (e.value, e.created, e.modified))
+                for c in changes
+                if c.key.startswith(ROOT)
+            ],
+            revision,
+        )
+
+    def _write(self) -> None:
+        taken = self._server.take_writes()
+        if taken:
+            task = asyncio.create_task(self._put(taken), name="unisono-state-writes")
+            self._writing.add(task)
+            task.add_done_callback(self._writing.discard)
+
+    async def _put(self, taken: Sequence[tuple[int, str, bytes]]) -> None:
+        try:
+            revisions = await self._store.put_each([Put(key=key, value=value) for _, key, value in taken])
+        except StoreError as error:
+            self._fail(taken, problems.of_store(error))
+        except Exception as error:
+            self._fail(taken, problems.of_fault(error))
+            raise
+        else:
+            numbers = (number for number, _, _ in taken)
+            self._server.done(list(zip(numbers, revisions, strict=True)))
+
+    def _fail(self, taken: Sequence[tuple[int, str, bytes]], problem: problems.Problem) -> None:
+        document = json.dumps(problems.document(problem)).encode()
+        self._server.failed([number for number, _, _ in taken], int(problem.status), document)
