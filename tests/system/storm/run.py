@@ -347,8 +347,21 @@ def _folder() -> Iterator[Path]:
     try:
         yield folder
     finally:
-        for process in psutil.process_iter():
-            with suppress(psutil.Error):
-                if process.environ().get("UNISONO_STATE") == str(folder / "state"):
+        for _ in range(10):  # what is killed may be started again by what is killed a moment later
+            left = _processes(folder)
+            if not left:
+                break
+            for process in left:
+                with suppress(psutil.Error):
                     process.kill()
+            psutil.wait_procs(left, timeout=2.0)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _processes(folder: Path) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get("UNISONO_STATE") == str(folder / "state"):
+                found.append(process)
+    return found
