@@ -264,10 +264,12 @@ def _process(
             raise RuntimeError(f"{command[0]} ended: {(folder / 'log').read_text()[-2000:]}")
         yield process
     finally:
-        for one in (*process.children(recursive=True), process):
-            with suppress(psutil.Error):
-                one.kill()
+        process.kill()
         started.wait()
+        for one in psutil.process_iter():  # a gateway outlives its node
+            with suppress(psutil.Error):
+                if any(str(folder) in word for word in one.cmdline()):
+                    one.kill()
 
 
 def _listens(port: int) -> bool:
