@@ -264,7 +264,7 @@ def _process(
             raise RuntimeError(f"{command[0]} ended: {(folder / 'log').read_text()[-2000:]}")
         yield process
     finally:
-        process.kill()
+        started.kill()
         started.wait()
         for one in psutil.process_iter():  # a gateway outlives its node
             with suppress(psutil.Error):
