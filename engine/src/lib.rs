@@ -10,6 +10,7 @@ pub mod load;
 pub mod observe;
 pub mod process;
 pub mod proxy;
+pub mod shared;
 pub mod simulate;
 pub mod state;
 
@@ -27,7 +28,10 @@ mod python {
     use std::time::Duration;
 
     use bytes::Bytes;
-    use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+    use pyo3::exceptions::{
+        PyBlockingIOError, PyFileNotFoundError, PyMemoryError, PyOSError, PyPermissionError, PyRuntimeError,
+        PyValueError,
+    };
     use pyo3::prelude::*;
     use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
     use pyo3::types::PyBytes;
@@ -220,6 +224,99 @@ mod python {
         }
     }
 
+    /// Writes a table in shared memory; see the stub.
+    #[pyclass(frozen, module = "unisono._engine")]
+    struct SharedWriter(std::sync::Mutex<Option<crate::shared::Writer>>);
+
+    #[pymethods]
+    impl SharedWriter {
+        #[new]
+        fn new(path: PathBuf, size_bytes: u64) -> PyResult<Self> {
+            let writer = crate::shared::Writer::create(&path, size_bytes).map_err(shared_error)?;
+            Ok(Self(std::sync::Mutex::new(Some(writer))))
+        }
+
+        fn put(&self, key: &str, value: &[u8], revision: u64, timestamp: u64) -> PyResult<()> {
+            self.with(|writer| writer.put(key.as_bytes(), value, revision, timestamp))
+        }
+
+        fn delete(&self, key: &str) -> PyResult<bool> {
+            self.with(|writer| Ok(writer.delete(key.as_bytes())))
+        }
+
+        fn publish(&self, revision: u64) -> PyResult<()> {
+            self.with(|writer| writer.publish(revision))
+        }
+
+        fn progress(&self, revision: u64) -> PyResult<()> {
+            self.with(|writer| {
+                writer.progress(revision);
+                Ok(())
+            })
+        }
+
+        #[getter]
+        fn epoch(&self) -> PyResult<u64> {
+            self.with(|writer| Ok(writer.epoch()))
+        }
+
+        fn close(&self) {
+            self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        }
+    }
+
+    impl SharedWriter {
+        fn with<T>(
+            &self,
+            work: impl FnOnce(&mut crate::shared::Writer) -> Result<T, crate::shared::SharedError>,
+        ) -> PyResult<T> {
+            let mut writer = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let writer = writer.as_mut().ok_or_else(|| PyRuntimeError::new_err("this writer is closed"))?;
+            work(writer).map_err(shared_error)
+        }
+    }
+
+    /// Reads a table in shared memory; see the stub.
+    #[pyclass(frozen, module = "unisono._engine")]
+    struct SharedReader(crate::shared::Reader);
+
+    #[pymethods]
+    impl SharedReader {
+        #[new]
+        fn new(path: PathBuf) -> PyResult<Self> {
+            crate::shared::Reader::open(&path).map(Self).map_err(shared_error)
+        }
+
+        fn get<'py>(&self, py: Python<'py>, key: &str) -> PyResult<Option<(Bound<'py, PyBytes>, u64, u64)>> {
+            let found = self.0.get(key.as_bytes()).map_err(shared_error)?;
+            Ok(found.map(|found| (PyBytes::new(py, &found.value), found.revision, found.timestamp)))
+        }
+
+        fn progress(&self) -> PyResult<(u64, u64, u64)> {
+            let progress = self.0.progress().map_err(shared_error)?;
+            Ok((progress.revision, progress.age_ns, progress.epoch))
+        }
+
+        fn reopen(&self) -> PyResult<()> {
+            self.0.reopen().map_err(shared_error)
+        }
+    }
+
+    /// An error of shared memory, as the one of Python's that says what the caller can do.
+    fn shared_error(error: crate::shared::SharedError) -> PyErr {
+        use crate::shared::SharedError::{Busy, Damaged, Foreign, Full, Invalid, Io, Unreadable};
+        let text = error.to_string();
+        match error {
+            Io(_, cause) if cause.kind() == std::io::ErrorKind::NotFound => PyFileNotFoundError::new_err(text),
+            Io(_, cause) if cause.kind() == std::io::ErrorKind::PermissionDenied => PyPermissionError::new_err(text),
+            Io(..) => PyOSError::new_err(text),
+            Unreadable | Busy(_) => PyBlockingIOError::new_err(text),
+            Full { .. } => PyMemoryError::new_err(text),
+            Foreign(..) | Damaged => PyRuntimeError::new_err(text),
+            Invalid(_) => PyValueError::new_err(text),
+        }
+    }
+
     fn physical_ms() -> u64 {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
@@ -320,6 +417,8 @@ mod python {
         module.add_function(wrap_pyfunction!(simulate, module)?)?;
         module.add_class::<Clock>()?;
         module.add_class::<Load>()?;
+        module.add_class::<SharedReader>()?;
+        module.add_class::<SharedWriter>()?;
         module.add_class::<StateServer>()?;
         Ok(())
     }

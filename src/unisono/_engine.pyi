@@ -1,10 +1,20 @@
 """What happens per request or per sample, in Rust (``engine/``)."""
 
 from collections.abc import Sequence
+from os import PathLike
 from types import TracebackType
 from typing import Self, final
 
-__all__ = ["Clock", "Load", "StateServer", "__version__", "run_gateway", "simulate"]
+__all__ = [
+    "Clock",
+    "Load",
+    "SharedReader",
+    "SharedWriter",
+    "StateServer",
+    "__version__",
+    "run_gateway",
+    "simulate",
+]
 
 __version__: str
 
@@ -206,3 +216,76 @@ class StateServer:
         Take no more connections, give requests under way a second, end; writes not answered by then may
         have happened, and their clients are told so. Waits for it, with the interpreter lock released.
         """
+
+@final
+class SharedWriter:
+    """
+    The one writer of a table in shared memory, a file of ``size_bytes`` (16 KiB to 4 GiB) that never grows.
+
+    The table begins empty and is seen by readers once it is published. What holds and why is in
+    ``engine/src/shared``. A new writer at the same path replaces the whole table.
+
+    Raises:
+        BlockingIOError: Another process writes this table.
+        OSError: The file can't be made, or the memory is not there.
+        ValueError: The size is out of range.
+    """
+
+    def __new__(cls, path: str | PathLike[str], size_bytes: int) -> Self: ...
+    def put(self, key: str, value: bytes, revision: int, timestamp: int) -> None:
+        """
+        Set ``key``; seen by readers on return.
+
+        Raises:
+            MemoryError: No room is left for it; nothing was changed.
+            RuntimeError: This writer is closed. Also of all that follow.
+            ValueError: The key is empty or has more than 1024 bytes.
+        """
+
+    def delete(self, key: str) -> bool:
+        """Remove ``key``; tells whether it was there."""
+
+    def publish(self, revision: int) -> None:
+        """Take the place of the table before, at once and as a whole: it holds all up to ``revision``."""
+
+    def progress(self, revision: int) -> None:
+        """Say that all up to ``revision`` is in the table, now; a writer that is silent lets it grow old."""
+
+    @property
+    def epoch(self) -> int:
+        """Which writer of this table this is, from 1."""
+
+    def close(self) -> None:
+        """Let another writer in. The table stays and grows old."""
+
+@final
+class SharedReader:
+    """
+    Reads the table at ``path``, and those that take its place; for all threads of a process.
+
+    Raises:
+        FileNotFoundError: There is no table.
+        PermissionError: It may not be read.
+        RuntimeError: It has another layout, or is no table; the message says what was found. Later calls
+            raise this, too, when a table of another layout took its place.
+    """
+
+    def __new__(cls, path: str | PathLike[str]) -> Self: ...
+    def get(self, key: str) -> tuple[bytes, int, int] | None:
+        """
+        Value, revision and timestamp of ``key``, or ``None`` where it has none; no system call.
+
+        Raises:
+            BlockingIOError: It is being written, or its writer died in the middle of it: ask the store.
+            RuntimeError: Something other than the writer wrote to the table: ask the store.
+        """
+
+    def progress(self) -> tuple[int, int, int]:
+        """
+        The revision up to which all is there, nanoseconds since the writer said so, and its epoch.
+
+        What is read afterwards is at least as new.
+        """
+
+    def reopen(self) -> None:
+        """Look for a newer table at the path, as one does whose table is old; takes system calls."""

@@ -1,0 +1,88 @@
+//! A table in real shared memory: one writer, any number of readers in any process, and a read is no system call.
+//!
+//! The table is a file of fixed size, best in `/dev/shm`, one for each namespace: its size is the namespace's quota,
+//! its permissions say who may read. [`Writer`] fills it, [`Reader`] looks things up; `layout` says where things
+//! lie, `mapping` holds the only unsafe code. What goes in and why is the caller's.
+//!
+//! # Never torn
+//! Each entry is a block behind a sequence lock: odd while it changes. The writer stores the odd number, then (after
+//! a release fence) the words, then the even number with release; a reader loads the number with acquire, the words,
+//! and (after an acquire fence) the number again, and believes only what lies between two equal even ones. All words
+//! are relaxed atomics, so that a race is a race of values and never undefined. On top lies a checksum, for memory
+//! that something else has written to.
+//!
+//! # Never wrong about what is not there
+//! A reader that finds its key believes the block. One that finds nothing may have passed while the key moved to a
+//! larger block, so it believes that only if the number of the whole table's structure was even and stayed the same.
+//!
+//! # Survives deaths
+//! Readers write nothing, so their death leaves nothing. A writer that dies in mid-write leaves an odd number: readers
+//! are bounded and say [`SharedError::Unreadable`], and a reader falls back to the store. The next writer makes a whole
+//! new file, fills it, and renames it over the old one, which it marks as retired: readers never see a mix.
+//!
+//! Source of the memory order: Boehm, "Can Seqlocks Get Along With Programming Language Memory Models?", MSPC 2012.
+
+mod layout;
+mod mapping;
+mod reader;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use layout::{KEY_BYTES_MAX, LAYOUT, SIZE_BYTES_MAX, SIZE_BYTES_MIN};
+pub use reader::{Found, Progress, Reader};
+pub use writer::Writer;
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+/// Why a table could not be made, written or read.
+#[derive(Debug)]
+pub enum SharedError {
+    /// The file can't be opened, made or mapped.
+    Io(PathBuf, io::Error),
+    /// The file is no table, or one of another layout; says what was found and what would be right.
+    Foreign(PathBuf, String),
+    /// The entry changes just now, or its writer died while it did: ask the store.
+    Unreadable,
+    /// An entry's checksum is wrong, or points outside: something else wrote to the file. Ask the store.
+    Damaged,
+    /// No room is left for an entry; nothing was changed.
+    Full {
+        /// Bytes that the entry needs.
+        needed: u64,
+        /// Bytes of the whole table.
+        size: u64,
+    },
+    /// An argument is out of range.
+    Invalid(String),
+    /// Another process writes this table.
+    Busy(PathBuf),
+}
+
+impl fmt::Display for SharedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(path, error) => write!(f, "shared memory {}: {error}", path.display()),
+            Self::Foreign(path, reason) => write!(f, "shared memory {}: {reason}", path.display()),
+            Self::Unreadable => f.write_str("the entry is being written, or its writer died while it was"),
+            Self::Damaged => f.write_str("the shared memory is damaged: something other than its writer wrote to it"),
+            Self::Full { needed, size } => {
+                write!(f, "no room for an entry of {needed} bytes in the {size} bytes of this shared memory")
+            }
+            Self::Invalid(reason) => f.write_str(reason),
+            Self::Busy(path) => write!(f, "shared memory {} already has a writer", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for SharedError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io(_, error) => Some(error),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Readers of a table. A look-up is loads alone: no lock that a writer or a dead process could hold, no system call.
+//!
+//! Nothing that was read is trusted before it is proved: each place is checked to lie inside, each chain is bounded,
+//! and so is each repetition.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::SharedError;
+use super::layout::{self, block, header, load};
+use super::mapping::Mapping;
+use super::writer::{bucket, to_index};
+
+/// How often a look-up begins anew before it says that the entry can't be read: some 100 microseconds.
+const TRIES: u32 = 4096;
+/// Blocks of one chain; more of them are a loop, as a reader may meet for a moment.
+const CHAIN_MAX: usize = 1 << 16;
+
+/// A value, and which one it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The value.
+    pub value: Vec<u8>,
+    /// The revision that set it.
+    pub revision: u64,
+    /// Its timestamp.
+    pub timestamp: u64,
+}
+
+/// How far a table is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Every change up to this revision is in it.
+    pub revision: u64,
+    /// For so many nanoseconds its writer has said nothing.
+    pub age_ns: u64,
+    /// Which writer it has, from 1.
+    pub epoch: u64,
+}
+
+/// Reads the table at a path, and the one that takes its place.
+pub struct Reader {
+    path: PathBuf,
+    mapping: RwLock<Arc<Mapping>>,
+}
+
+impl Reader {
+    /// Opens the table at `path`.
+    ///
+    /// # Errors
+    /// There is none, it may not be read, or it is of another layout.
+    pub fn open(path: &Path) -> Result<Self, SharedError> {
+        Ok(Self { path: path.to_owned(), mapping: RwLock::new(Arc::new(open(path)?)) })
+    }
+
+    /// The value of `key`, or `None` where it has none.
+    ///
+    /// # Errors
+    /// The entry can't be read just now, or the table is damaged, or a newer one is of another layout.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Found>, SharedError> {
+        let mapping = self.current()?;
+        let words = mapping.words();
+        let hash = layout::hash(key);
+        for _ in 0..TRIES {
+            match look(words, key, hash) {
+                Look::Found(found) => return Ok(Some(found)),
+                Look::Absent => return Ok(None),
+                Look::Damaged => return Err(SharedError::Damaged),
+                Look::Again => std::hint::spin_loop(),
+            }
+        }
+        Err(SharedError::Unreadable)
+    }
+
+    /// How far the table is. What is read afterwards is at least as new.
+    ///
+    /// # Errors
+    /// A newer table is of another layout.
+    pub fn progress(&self) -> Result<Progress, SharedError> {
+        let mapping = self.current()?;
+        let words = mapping.words();
+        // The time first: the revision was stored before it.
+        let alive = words[header::ALIVE].load(Ordering::Acquire);
+        let revision = words[header::REVISION].load(Ordering::Acquire);
+        Ok(Progress { revision, age_ns: now().saturating_sub(alive), epoch: load(words, header::EPOCH) })
+    }
+
+    /// Looks whether another file has come to lie at the path: a writer that dies between renaming the new table and
+    /// retiring the old one leaves no other sign. Takes a system call; for readers that find the table old.
+    ///
+    /// # Errors
+    /// There is none, or it is of another layout.
+    pub fn reopen(&self) -> Result<(), SharedError> {
+        let newer = Arc::new(open(&self.path)?);
+        *self.mapping.write().unwrap_or_else(PoisonError::into_inner) = newer;
+        Ok(())
+    }
+
+    fn current(&self) -> Result<Arc<Mapping>, SharedError> {
+        let mapping = Arc::clone(&self.mapping.read().unwrap_or_else(PoisonError::into_inner));
+        if mapping.words()[header::RETIRED].load(Ordering::Acquire) == 0 {
+            return Ok(mapping);
+        }
+        self.reopen()?;
+        Ok(Arc::clone(&self.mapping.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+enum Look {
+    Found(Found),
+    Absent,
+    Damaged,
+    Again,
+}
+
+/// One look along the chain of `hash`.
+fn look(words: &[AtomicU64], key: &[u8], hash: u64) -> Look {
+    let bucket = bucket(words, hash);
+    if bucket >= words.len() {
+        return Look::Damaged;
+    }
+    let structure = words[header::STRUCTURE].load(Ordering::Acquire);
+    let mut at = to_index(words[bucket].load(Ordering::Acquire));
+    for _ in 0..CHAIN_MAX {
+        if at == 0 {
+            fence(Ordering::Acquire);
+            let stood = structure.is_multiple_of(2) && load(words, header::STRUCTURE) == structure;
+            return if stood { Look::Absent } else { Look::Again };
+        }
+        if at < header::END || at.saturating_add(block::BODY) > words.len() {
+            return Look::Damaged;
+        }
+        let sequence = words[at + block::SEQUENCE].load(Ordering::Acquire);
+        if !sequence.is_multiple_of(2) {
+            return Look::Again;
+        }
+        let read = read(words, at, key, hash);
+        let next = to_index(words[at + block::NEXT].load(Ordering::Acquire));
+        let other = load(words, at + block::HASH);
+        let free = load(words, at + block::LENGTHS) == 0;
+        // None of the loads above may be done after the next one.
+        fence(Ordering::Acquire);
+        if load(words, at + block::SEQUENCE) != sequence {
+            return Look::Again;
+        }
+        match read {
+            Read::Same(found) => return Look::Found(found),
+            Read::Wrong => return Look::Damaged,
+            // It was freed, or serves another chain since: this one goes on elsewhere.
+            Read::Other if free || super::writer::bucket(words, other) != bucket => return Look::Again,
+            Read::Other => at = next,
+        }
+    }
+    Look::Again
+}
+
+enum Read {
+    Same(Found),
+    Wrong,
+    Other,
+}
+
+/// What the block at `at` seems to hold; to be believed only if its sequence number stood still.
+fn read(words: &[AtomicU64], at: usize, key: &[u8], hash: u64) -> Read {
+    if load(words, at + block::HASH) != hash {
+        return Read::Other;
+    }
+    let lengths = load(words, at + block::LENGTHS);
+    let (key_length, value_length) = layout::lengths(lengths);
+    let (key_words, value_words) = (layout::words(key_length), layout::words(value_length));
+    if lengths == 0 || key_length != key.len() {
+        return Read::Other;
+    }
+    let start = at + block::BODY + key_words;
+    if start.saturating_add(value_words) > words.len() {
+        return Read::Wrong;
+    }
+    let (revision, timestamp) = (load(words, at + block::REVISION), load(words, at + block::TIMESTAMP));
+    let mut sum = [hash, lengths, revision, timestamp].into_iter().fold(0, layout::mix);
+    for i in 0..key_words {
+        let word = load(words, at + block::BODY + i);
+        if word != layout::word(key, i) {
+            return Read::Other;
+        }
+        sum = layout::mix(sum, word);
+    }
+    let mut value = Vec::with_capacity(value_words * 8);
+    for i in 0..value_words {
+        let word = load(words, start + i);
+        value.extend_from_slice(&word.to_ne_bytes());
+        sum = layout::mix(sum, word);
+    }
+    value.truncate(value_length);
+    if sum != load(words, at + block::CHECKSUM) {
+        return Read::Wrong;
+    }
+    Read::Same(Found { value, revision, timestamp })
+}
+
+/// Opens and checks the table at `path`.
+pub(super) fn open(path: &Path) -> Result<Mapping, SharedError> {
+    let failed = |error| SharedError::Io(path.to_owned(), error);
+    let foreign = |reason: String| SharedError::Foreign(path.to_owned(), reason);
+    let file = File::open(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    let mut raw = [0; header::END * 8];
+    if file.read_exact_at(&mut raw, 0).is_err() || layout::word(&raw, header::MAGIC) != layout::MAGIC {
+        return Err(foreign("is no table of unisono".into()));
+    }
+    let found = layout::word(&raw, header::LAYOUT);
+    if found != layout::LAYOUT {
+        let ours = layout::LAYOUT;
+        return Err(foreign(format!(
+            "has layout {found}, this version of unisono reads layout {ours}; use the version that the node has"
+        )));
+    }
+    let (words, buckets) = (layout::word(&raw, header::WORDS), layout::word(&raw, header::BUCKETS));
+    if words.checked_mul(8) != Some(length) || !buckets.is_power_of_two() || buckets > words - header::END as u64 {
+        return Err(foreign(format!("is damaged: {length} bytes, and it says {words} words and {buckets} buckets")));
+    }
+    Mapping::new(&file, to_index(words), false).map_err(failed)
+}
+
+/// Nanoseconds of the machine's monotonic clock, the same in each process; read without a system call on Linux.
+pub(super) fn now() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+}
