@@ -67,7 +67,7 @@ class NodeProcess:
             self._process.terminate()
             self._process.wait(LIMIT)
         for line in subprocess.run(
-            ["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True
+            ["ps", "-wweo", "pid,args"], capture_output=True, text=True, check=True
         ).stdout.splitlines():
             pid, _, command = line.strip().partition(" ")
             if str(self.state) in command and "unisono.gateway" in command:
