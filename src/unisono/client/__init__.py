@@ -40,7 +40,6 @@ if TYPE_CHECKING:
         Changes,
         Compare,
         Delete,
-        Kv,
         Listing,
         Put,
         Session,
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
         Written,
         session,
     )
+    from unisono.client.keyvalue import Kv
     from unisono.client.node import NodeClient
     from unisono.client.shared import Clock, connect, default
     from unisono.client.transactions import Branch, message, submit, transaction

@@ -15,7 +15,7 @@ from unisono.client.asking import Ask, Node, Steps
 from unisono.client.connecting import Connection
 from unisono.client.holding import Holdings, HoldingsSync
 from unisono.client.insisting import insist
-from unisono.client.keys import Kv, KvSync
+from unisono.client.keyvalue import Kv, KvSync
 from unisono.timestamps.hybrid import HybridClock
 
 MAX_TIMESTAMPS = 1 << 16

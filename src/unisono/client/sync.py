@@ -22,7 +22,7 @@ from unisono.client.shared import default_sync
 from unisono.client.transactions import TIMEOUT, Branch, Mode, Outcome, Plan, new_gid
 
 if TYPE_CHECKING:
-    from unisono.client.keys import KvSync
+    from unisono.client.keyvalue import KvSync
 
     kv: KvSync
     _shared = default_sync()
