@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ class NodeProcess:
         self._process.wait(LIMIT)
 
     def end(self) -> None:
-        """End it, and its gateway."""
+        """End it, and what it leaves running: the gateway and the writer of its logs."""
         if self._process is not None and self._process.poll() is None:
             self.signal(signal.SIGCONT)
             self._process.terminate()
@@ -70,8 +71,9 @@ class NodeProcess:
             ["ps", "-wweo", "pid,args"], capture_output=True, text=True, check=True
         ).stdout.splitlines():
             pid, _, command = line.strip().partition(" ")
-            if str(self.state) in command and "unisono.gateway" in command:
-                os.kill(int(pid), signal.SIGKILL)
+            if str(self.state) in command:
+                with suppress(ProcessLookupError):  # they end with each other
+                    os.kill(int(pid), signal.SIGKILL)
 
     def _runs(self) -> bool:
         try:
