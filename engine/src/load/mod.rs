@@ -57,6 +57,8 @@ pub fn run(plan: Plan, stop: &Arc<AtomicBool>) -> Result<String, String> {
             let stopped = Rc::clone(&stopped);
             tokio::task::spawn_local(async move { pace.run(&stopped).await })
         });
+        // A thread that was kept waiting may find the time over before anyone has asked once.
+        tokio::task::yield_now().await;
         let over = plan.duration.map(|duration| start + duration);
         while !stop.load(Ordering::Relaxed) && over.is_none_or(|over| Instant::now() < over) {
             let look = over.map_or(STOP_LOOK, |over| (over - Instant::now()).min(STOP_LOOK));
