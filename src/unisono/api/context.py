@@ -11,15 +11,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unisono.api.mirror import Mirror
-from unisono.api.state.rooms import States
 from unisono.api.views import Load
 from unisono.control.plan import AllocatePort
 from unisono.store.base import Store
 from unisono.timestamps.hybrid import HybridClock
 from unisono.transactions.coordinator import Coordinator
+
+if TYPE_CHECKING:
+    from unisono.api.state.rooms import States
 
 MEASURE_TIMEOUT = 0.5  # seconds: figures are an extra, an answer does not wait for them
 
@@ -63,6 +65,8 @@ class Context:
     @cached_property
     def states(self) -> States:
         """What services share."""
+        from unisono.api.state.rooms import States  # noqa: PLC0415 - the frameworks come with it: see endpoints
+
         return States(self.store, self.facts.id)
 
     async def measurements(self) -> Mapping[str, Any]:

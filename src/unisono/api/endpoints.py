@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from unisono.api.context import Context
 from unisono.node.identity import Identities
 
 if TYPE_CHECKING:
+    from unisono.api.context import Context
     from unisono.api.server import Server
 
 

@@ -142,6 +142,7 @@ class Coordinator:
 
     async def _serve(self) -> None:
         """One term."""
+        began = asyncio.get_running_loop().time()
         lease = await self._store.grant(TERM_TTL)
         own = f"{records.NODES}{self._node}"
         outcome = await self._store.transact(success=[Put(key=own, value=b"{}", lease=lease)])
@@ -151,7 +152,7 @@ class Coordinator:
                 tasks.create_task(log.run(), name="unisono-transactions-log")
                 tasks.create_task(self._keep(lease), name="unisono-transactions-lease")
                 self._term = log
-                revision = await self._recover()
+                revision = await self._recover(began)
                 self.ready.set()
                 tasks.create_task(self._follow(revision), name="unisono-transactions-nodes")
                 tasks.create_task(self._forget_old(), name="unisono-transactions-retention")
@@ -175,10 +176,13 @@ class Coordinator:
             except (NotDone, MaybeDone):
                 continue  # if it ends meanwhile, the next write or renewal tells
 
-    async def _recover(self) -> int:
-        """Find everything again: our own open ones go on, those of nodes that are gone become ours."""
+    async def _recover(self, began: float) -> int:
+        """
+        Find everything again: our own open ones go on, those of nodes that are gone become ours.
+
+        ``began``: when the loop's clock said that this term was asked for.
+        """
         self._final.clear()
-        began = asyncio.get_running_loop().time()
         self._taken_up = 0
         # In this order: what a node that is alive now leaves later, the watch of nodes tells of.
         nodes = await self._store.scan(records.NODES)

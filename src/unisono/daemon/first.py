@@ -1,0 +1,208 @@
+"""
+What a node does first: it opens the store, listens, and goes on with the transactions that were open.
+
+Participants hold locks for those, so they wait for nothing else: the rest of a node (:mod:`.rooms`) is
+imported once each of them is under way again, and beside them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import secrets
+import signal
+import socket
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from unisono.api.addresses import bind_failure, parse_address
+from unisono.api.directory import ServiceDirectory
+from unisono.api.endpoints import Endpoint
+from unisono.api.listeners import tcp_listener, unix_listener
+from unisono.api.mirror import Mirror
+from unisono.api.tokens import made_token
+from unisono.daemon.settings import EXIT_REFUSED, EXIT_USAGE, CannotRun, Settings
+from unisono.node.identity import Identities
+from unisono.node.paths import NodeLock, StateFolder
+from unisono.store import opening
+from unisono.store.addresses import BadStoreAddress
+from unisono.store.base import Store
+from unisono.timestamps.hybrid import HybridClock
+from unisono.transactions.calls import HttpCaller
+from unisono.transactions.coordinator import Coordinator
+from unisono.transactions.records import Record
+
+_PATIENCE = 1.0  # seconds that the rest waits for transactions: another node, or the store, may hold them up
+
+_log = logging.getLogger("unisono")
+
+
+async def run_node(settings: Settings) -> None:
+    """
+    Run a node until it is told to end.
+
+    Raises:
+        CannotRun: It could not start; nothing was changed but the state folder made.
+        StoreError: The store can't go on.
+    """
+    folder = settings.folder
+    folder.prepare()
+    with NodeLock(folder):
+        if settings.insists_on_listen and not _answers(folder.gateway_socket):
+            _check_listen(settings.listen)
+        store = await _open_store(settings)
+        try:
+            await _run(settings, Beginning(settings, store))
+        finally:
+            await store.close()
+            folder.api_socket.unlink(missing_ok=True)
+            folder.services_socket.unlink(missing_ok=True)
+
+
+async def _run(settings: Settings, beginning: Beginning) -> None:
+    """Until told to end, or until a part of the node fails."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, beginning.stopping.set)
+    async with asyncio.TaskGroup() as tasks:
+        work = Work(tasks, beginning.stopping)
+        work.start("mirror", beginning.mirror.run())
+        work.start("transactions", beginning.coordinate())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                await beginning.coordinator.ready.wait()
+        # In a thread, so that they are called and answered meanwhile.
+        rooms = await asyncio.to_thread(importlib.import_module, "unisono.daemon.rooms")
+        await rooms.Rooms(settings, beginning).run(work)
+
+
+class Work:
+    """The long-lived tasks of a node, in the order in which they were started; they end in reverse."""
+
+    def __init__(self, tasks: asyncio.TaskGroup, stopping: asyncio.Event) -> None:
+        self._group = tasks
+        self._stopping = stopping
+        self.tasks: list[asyncio.Task[None]] = []
+
+    def start(self, name: str, work: Coroutine[Any, Any, None], *, may_end: bool = False) -> None:
+        """Start one; if it ends by itself and may not, that is a fault of the node."""
+
+        async def guarded() -> None:
+            await work
+            if not may_end and not self._stopping.is_set():
+                raise RuntimeError(f"the node's {name} ended by itself")
+
+        self.tasks.append(self._group.create_task(guarded(), name=name))
+
+
+class Beginning:
+    """What the rest of a node is built on; made before anything runs, so that what can't be is said then."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        """
+        Listen at the node's addresses.
+
+        Raises:
+            CannotRun: One of them can't be had.
+        """
+        folder = settings.folder
+        self.store = store
+        self.node_id = _node_id(folder)
+        self.stopping = asyncio.Event()
+        self.mirror = Mirror(store)
+        self.clock = HybridClock()
+        self._caller = HttpCaller()
+        self._doubtful: list[Record] = []  # before somebody could be told
+        self._tell: Callable[[Record], None] = self._doubtful.append
+        self.coordinator = Coordinator(
+            store,
+            self.node_id,
+            self._caller,
+            ServiceDirectory(self.mirror),
+            stamp=self.clock.now,
+            tell=self._told,
+        )
+        self.endpoints = [
+            Endpoint(unix_listener(folder.api_socket)),
+            Endpoint(
+                unix_listener(folder.services_socket),
+                identities=Identities.kept_in(folder.identity_secret),
+            ),
+        ]
+        if settings.api is not None:
+            kept = folder.path / "api.token"
+            token = settings.token or made_token(kept)
+            if settings.token is None:
+                _log.info("the token for the API at %s is in %s", settings.api, kept)
+            self.endpoints.append(Endpoint(_bound(settings.api), token))
+
+    async def coordinate(self) -> None:
+        """Coordinate transactions until cancelled."""
+        await self.mirror.now()
+        try:
+            await self.coordinator.run()
+        finally:
+            await self._caller.close()
+
+    def on_doubt(self, tell: Callable[[Record], None]) -> None:
+        """Tell of transactions that are in doubt: of those until now, and of all that come."""
+        self._tell = tell
+        for record in self._doubtful:
+            tell(record)
+        self._doubtful.clear()
+
+    def _told(self, record: Record) -> None:
+        self._tell(record)
+
+
+def _node_id(folder: StateFolder) -> str:
+    """A name of this node that stays: its instances bear it."""
+    path = folder.path / "node-id"
+    with suppress(FileNotFoundError):
+        if known := path.read_text().strip():
+            return known
+    made = f"{socket.gethostname().partition('.')[0].lower()}-{secrets.token_hex(3)}"
+    path.write_text(made + "\n")
+    return made
+
+
+async def _open_store(settings: Settings) -> Store:
+    folder = settings.folder
+    try:
+        address = opening.choose(
+            settings.store,
+            kept=folder.kept_store,
+            default=folder.store_file,
+            password=settings.store_password,
+            password_file=settings.store_password_file,
+        )
+    except BadStoreAddress as error:
+        raise CannotRun(str(error), EXIT_USAGE) from error
+    store = await opening.open_store(address)
+    if settings.store is not None:
+        opening.keep(folder.kept_store, settings.store, settings.store_password_file)
+    _log.info("the store is %s", address)
+    return store
+
+
+def _check_listen(listen: str) -> None:
+    reason = bind_failure(*parse_address(listen))
+    if reason:
+        raise CannotRun(reason, EXIT_REFUSED, hint="give another address with --listen HOST:PORT")
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        return connection.connect_ex(str(path)) == 0
+
+
+def _bound(address: str) -> socket.socket:
+    host, port = parse_address(address)
+    try:
+        return tcp_listener(host, port)
+    except OSError as error:
+        reason = bind_failure(host, port) or f"can't listen at {address}: {error.strerror}"
+        raise CannotRun(reason, EXIT_REFUSED, hint="give another address with --api HOST:PORT") from error
