@@ -81,45 +81,51 @@ def serve(listener: socket.socket, to_witness: socket.socket, answer: bytes) -> 
 
 def witness(listener: socket.socket, from_server: socket.socket, file: str) -> None:
     """Collect connections until the server is gone, then see what comes, and write it down."""
-    held = collect(from_server)
+    epoll = select.epoll()
+    epoll.register(listener, select.EPOLLIN)
+    held = collect(from_server, epoll)
     exited = time.monotonic()
-    requests, last = observe(listener, held, until=exited + WATCH_SECONDS_MAX)
+    requests, last = observe(listener, epoll, held, until=exited + WATCH_SECONDS_MAX)
     line = {"requests": requests, "last_ms": None if last is None else round((last - exited) * 1000, 3)}
     with open(file, "a") as results:
         results.write(json.dumps(line) + "\n")
 
 
-def collect(from_server: socket.socket) -> list[socket.socket]:
-    """Take the server's connections until it is gone; those that are open then."""
-    held: list[socket.socket] = []
+def collect(from_server: socket.socket, epoll: select.epoll) -> dict[int, Connection]:
+    """
+    Take the server's connections until it is gone; those that are held then, by file descriptor.
+
+    Each is put into ``epoll`` at once, which nobody asks until then: work done in the moment of the exit,
+    with priority, would keep the server from ending, and so the kernel from telling of it.
+    """
+    held: dict[int, Connection] = {}
+    answer = answer_of("witness")
     while True:
         data, fds, _, _ = socket.recv_fds(from_server, 1, 1)
         if not data:
-            return [sock for sock in held if is_open(sock)]
+            return held
         if len(held) >= BACKLOG:
-            held = [sock for sock in held if is_open(sock)]
-        held.append(socket.socket(fileno=fds[0]))
-
-
-def observe(listener: socket.socket, held: list[socket.socket], *, until: float) -> tuple[int, float | None]:
-    """Answer what arrives until it is quiet; how many requests, and when the last came."""
-    epoll = select.epoll()
-    epoll.register(listener, select.EPOLLIN)
-    connections: dict[int, Connection] = {}
-    answer = answer_of("witness")
-
-    def take(sock: socket.socket) -> None:
+            for fd in [fd for fd, connection in held.items() if not is_open(connection.sock)]:
+                epoll.unregister(fd)
+                held.pop(fd).sock.close()
+        sock = socket.socket(fileno=fds[0])
         sock.setblocking(False)
-        connections[sock.fileno()] = Connection(sock, answer)
+        held[sock.fileno()] = Connection(sock, answer)
         epoll.register(sock, select.EPOLLIN)
 
-    for sock in held:
-        take(sock)
+
+def observe(
+    listener: socket.socket, epoll: select.epoll, connections: dict[int, Connection], *, until: float
+) -> tuple[int, float | None]:
+    """Answer what arrives until it is quiet; how many requests, and when the last came."""
     requests, last = 0, None
     while (ready := epoll.poll(QUIET_SECONDS)) and time.monotonic() < until:
         for fd, _ in ready:
             if fd == listener.fileno():
-                take(listener.accept()[0])
+                sock = listener.accept()[0]
+                sock.setblocking(False)
+                connections[sock.fileno()] = Connection(sock, answer_of("witness"))
+                epoll.register(sock, select.EPOLLIN)
                 continue
             if seen := count_requests(connections[fd]):
                 requests, last = requests + seen, time.monotonic()

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use super::gateway::Gateway;
 use super::shared::lock;
+use super::turn;
 use super::workers;
 use crate::control::table::Target;
 
@@ -49,9 +50,13 @@ impl Exits {
     /// The kernel's: there are no more threads or file descriptors.
     pub fn start() -> io::Result<Self> {
         let (tasks, received) = unbounded_channel();
-        let wait = move || match workers::runtime() {
-            Ok(runtime) => runtime.block_on(wait_for(received)),
-            Err(error) => eprintln!("gateway: cannot watch processes: {error}"),
+        let wait = move || {
+            // It works for a few microseconds at a time. While all cores are busy, that is worth an early turn.
+            turn::ask_for_short_slices();
+            match workers::runtime() {
+                Ok(runtime) => runtime.block_on(wait_for(received)),
+                Err(error) => eprintln!("gateway: cannot watch processes: {error}"),
+            }
         };
         let thread = std::thread::Builder::new().name("unisono-gw-exits".into()).spawn(wait)?;
         Ok(Self(Mutex::new(Some((tasks, thread)))))

@@ -40,6 +40,7 @@ pub mod target;
 pub mod tcp;
 pub mod tls;
 pub mod tunnel;
+pub mod turn;
 pub mod upload;
 pub mod upstream;
 pub mod wire;
