@@ -95,6 +95,11 @@ class PrivateNode:
 
     def start(self) -> None:
         """Start the node process and wait until its API answers."""
+        self.spawn()
+        self.wait_for_api()
+
+    def spawn(self) -> None:
+        """Start the node process."""
         with open(self.path / "node.log", "ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "unisono", "node", "--listen", f"127.0.0.1:{self.port}"],
@@ -104,7 +109,11 @@ class PrivateNode:
                 env=self.environment(),
                 start_new_session=True,
             )
+
+    def wait_for_api(self) -> None:
+        """Wait until its API answers."""
         process = self._process
+        assert process is not None
 
         def answers() -> bool:
             if process.poll() is not None:

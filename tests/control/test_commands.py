@@ -12,10 +12,20 @@ from tests.control.factories import APP, application, spec
 from unisono.control import commands
 from unisono.control.errors import CommandError, Conflict, Invalid, NotFound
 from unisono.control.plan import ChangeKind, Plan
-from unisono.control.records import Happening, Revision, Rollout, RolloutPhase, Service, decode, encode
+from unisono.control.records import (
+    Application,
+    Happening,
+    Revision,
+    Rollout,
+    RolloutPhase,
+    Service,
+    decode,
+    encode,
+)
 from unisono.control.snapshot import Snapshot
 from unisono.spec.changes import MASK
 from unisono.spec.model import ApplicationSpec, Dependency, PublishedPort, Route
+from unisono.spec.outside import Outside
 from unisono.spec.requests import Mirror
 from unisono.store.base import Put
 from unisono.store.sqlite import SqliteStore
@@ -108,6 +118,19 @@ async def test_applying_twice_changes_nothing(store: SqliteStore) -> None:
 
     assert plan.is_empty
     assert await store.scan("") == before
+
+
+async def test_what_transactions_may_call_is_the_application_s(store: SqliteStore) -> None:
+    """It changes with the file, and no instance is touched."""
+    await apply(store, application(spec("web")))
+    allowed = Outside(allow=("https://pay.example.com",))
+
+    plan = await apply(store, replace(application(spec("web")), transactions=allowed))
+    entry = await store.get(f"application/{APP}")
+
+    assert [ChangeKind.UNCHANGED] == [change.kind for change in plan.changes]
+    assert entry is not None
+    assert allowed == decode(Application, entry.value).transactions
 
 
 async def test_what_needs_no_new_instances_is_updated_in_place(store: SqliteStore) -> None:

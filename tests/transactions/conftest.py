@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.transactions.participants import Party, serving
+from unisono.spec.outside import Outside
 from unisono.store.base import Store
 from unisono.store.sqlite import SqliteStore
 from unisono.timestamps.hybrid import HybridClock
@@ -22,16 +23,20 @@ WAIT = 20.0  # seconds: a net, not a measurement
 
 
 class Services:
-    """The services of all applications: ports by name."""
+    """The services of all applications: ports by name, and what may be called besides."""
 
     def __init__(self) -> None:
         self.ports: dict[str, int] = {}
+        self.outside = Outside()
 
     def port_of(self, application: str, service: str) -> int | None:
         return self.ports.get(service)
 
     def has_port(self, application: str, port: int) -> bool:
         return port in self.ports.values()
+
+    def allows(self, application: str, url: str) -> bool:
+        return self.outside.permits(url)
 
 
 class Bench:

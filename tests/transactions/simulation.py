@@ -400,6 +400,9 @@ class World:
     def has_port(self, application: str, port: int) -> bool:
         return True
 
+    def allows(self, application: str, url: str) -> bool:
+        return False
+
     # What the ports ask.
 
     def tick(self) -> int:

@@ -29,3 +29,8 @@ class ServiceDirectory:
             and view.service.internal_port == port
             for view in self._mirror.latest.services.values()
         )
+
+    def allows(self, application: str, url: str) -> bool:
+        """Whether the application's file allows to call this address besides."""
+        found = self._mirror.latest.applications.get(application)
+        return found is not None and found.transactions.permits(url)

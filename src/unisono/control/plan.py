@@ -132,7 +132,12 @@ def apply(
             made.append(ServiceChange(service=view.name, kind=ChangeKind.REMOVE))
             if not view.service.removing:
                 services.append(replace(view.service, removing=True))
-    application = Application(name=spec.name, source=spec.source, services=tuple(spec.services))
+    application = Application(
+        name=spec.name,
+        source=spec.source,
+        services=tuple(spec.services),
+        transactions=spec.transactions,
+    )
     is_new = application != known.applications.get(spec.name)
     plan = Plan(application=spec.name, changes=tuple(made))
     return plan, Changed(

@@ -29,6 +29,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter
 
 from unisono.spec.model import ServiceSpec
+from unisono.spec.outside import Outside
 
 R = TypeVar("R")
 
@@ -110,6 +111,7 @@ class Application:
     source: str
     services: tuple[str, ...]
     removing: bool = False
+    transactions: Outside = field(default_factory=Outside)  # what they may call beside the services
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from unisono.spec.draft import Draft
 from unisono.spec.errors import Mark, Problem, Report, field_path
 from unisono.spec.model import ApplicationSpec, Condition, Route, ServiceSpec
 from unisono.spec.nodes import ListNode, MapNode, find, key_mark, quoted
+from unisono.spec.outside import Outside
 from unisono.spec.ports import collisions
 from unisono.spec.tls import tls
 
@@ -158,7 +159,8 @@ def application(
     _check_fixed_ports(specs, tree, report)
     collisions(tree, {other: spec.ports for other, spec in specs.items()}, report)
     report.check()
-    return ApplicationSpec(name=name, services=specs, source=source)
+    outside = Outside() if file.transactions is None else Outside(allow=file.transactions.allow)
+    return ApplicationSpec(name=name, services=specs, source=source, transactions=outside)
 
 
 def _without_absent(spec: ServiceSpec, services: Mapping[str, schema.Service]) -> ServiceSpec:

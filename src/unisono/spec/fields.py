@@ -19,6 +19,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from unisono.spec.access import ALL, MAX_PREFIXES, check_prefix
 from unisono.spec.nodes import ListNode, MapNode, Node, Scalar, quoted
+from unisono.spec.outside import MAX_ADDRESSES, check_address
 from unisono.spec.requests import TOKEN, HashOn
 from unisono.spec.units import DURATION_PATTERN, SIZE_PATTERN, parse_duration, parse_size
 
@@ -352,6 +353,23 @@ def _read_prefix(node: Node) -> str:
         raise unfit(node, str(error)) from error
 
 
+def _read_addresses(node: Node) -> tuple[str, ...]:
+    """Addresses that transactions may call."""
+    if not isinstance(node, ListNode):
+        raise unfit(node, "a list of addresses, such as [https://pay.example.com]")
+    if len(node) > MAX_ADDRESSES:
+        raise unfit(node, f"at most {MAX_ADDRESSES}", found=f"{len(node)} addresses")
+    return tuple(dict.fromkeys(map(_read_address, node)))
+
+
+def _read_address(node: Node) -> str:
+    text = read_text(node, "an address such as https://pay.example.com")
+    try:
+        return check_address(text)
+    except ValueError as error:
+        raise unfit(node, str(error)) from error
+
+
 def many(wanted: str) -> Callable[[Node], Node]:
     """For a field that holds a list of models: a check that it is a list."""
 
@@ -407,6 +425,7 @@ STATUSES = Kind(
 )
 AFTER = Kind(_read_after, {"type": "string", "pattern": rf"^(({DURATION_PATTERN})+|measured)$|\$"})
 CONCURRENCY = Kind(_read_concurrency, {"type": "integer", "minimum": 1}, {"const": "auto"}, VARIABLE)
+ADDRESSES = Kind(_read_addresses, {"type": "array", "items": _WORDS, "maxItems": MAX_ADDRESSES}, VARIABLE)
 PREFIXES = Kind(
     _read_prefixes, {"const": "all"}, {"type": "array", "items": _WORDS, "maxItems": MAX_PREFIXES}, VARIABLE
 )

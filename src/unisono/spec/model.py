@@ -18,6 +18,7 @@ from enum import StrEnum
 from typing import Literal
 
 from unisono.spec.access import Access
+from unisono.spec.outside import Outside
 from unisono.spec.requests import (
     TOKEN,
     Balance,
@@ -204,3 +205,4 @@ class ApplicationSpec:
     name: str
     services: Mapping[str, ServiceSpec]
     source: str = ""  # the file it came from, for messages
+    transactions: Outside = field(default_factory=Outside)  # what they may call beside the services

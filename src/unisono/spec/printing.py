@@ -25,6 +25,8 @@ def resolved(application: ApplicationSpec, builds: Mapping[str, Any]) -> dict[st
     services = {name: _service(spec, builds.get(name)) for name, spec in application.services.items()}
     public = next((spec.tls for spec in application.services.values() if spec.tls), ())
     top = {"tls": _escaped(secured(Tls(certificates=public)))} if public else {}
+    if application.transactions.allow:
+        top["transactions"] = _escaped(vars(application.transactions))
     return {"name": application.name, **top, "services": _escaped(services)}
 
 

@@ -32,6 +32,7 @@ _MODELS: tuple[tuple[str, type[Model]], ...] = (
     ("hedge", written.Hedge),
     ("mirror", written.Mirror),
     ("access", schema.Access),
+    ("transactions", schema.Transactions),
     ("tls", written.PublicTls),
     ("tls.certificates", written.Certificate),
     ("deploy", schema.Deploy),

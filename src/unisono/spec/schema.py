@@ -16,6 +16,7 @@ from unisono.spec import compose
 from unisono.spec.base import Model, text_as
 from unisono.spec.errors import Problem, Report
 from unisono.spec.fields import (
+    ADDRESSES,
     ANYTHING,
     COMMAND,
     CONCURRENCY,
@@ -221,6 +222,18 @@ class Access(Model):
     )
     write: Annotated[tuple[str, ...], PREFIXES] = Field(
         (), description="Prefixes of what it may write, and read too; or all; nothing by default."
+    )
+
+
+class Transactions(Model):
+    """
+    What transactions of the application may call. Its services, always; what else, and nothing that a name
+    leads to on this machine, or on the link to its neighbours, unless the address itself is written here.
+    """
+
+    allow: Annotated[tuple[str, ...], ADDRESSES] = Field(
+        (),
+        description="Beginnings of further addresses, such as [https://pay.example.com/]; none by default.",
     )
 
 
@@ -469,6 +482,9 @@ class File(Model):
     )
     tls: PublicTls | None = Field(
         None, description="The gateway speaks TLS at its public address; clear text by default."
+    )
+    transactions: Transactions | None = Field(
+        None, description="What transactions may call beside the services; nothing by default."
     )
     include: Annotated[Node, ANYTHING] | None = Field(
         None, description="Other files whose services belong to the application too."

@@ -13,6 +13,7 @@ Which answers mean what is :mod:`.answers`'; how many calls at a time :mod:`.par
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections import deque
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field
 
 import httptools
 
-from unisono.transactions.targets import Address
+from unisono.transactions.targets import Address, is_outside
 
 MAX_ANSWER_BYTES = 1024 * 1024
 _IDLE_SECONDS = (
@@ -53,7 +54,7 @@ class HttpCaller:
     """
 
     def __init__(self) -> None:
-        self._pools: dict[tuple[str, int, bool], _Pool] = {}
+        self._pools: dict[tuple[str, int, bool, bool], _Pool] = {}
         self._opening: set[asyncio.Task[None]] = set()
 
     def call(self, address: Address, request: bytes, timeout: float, done: Done) -> None:
@@ -90,20 +91,58 @@ class HttpCaller:
         task.add_done_callback(self._opening.discard)
 
     async def _open(self, call: _Call) -> None:
-        address = call.address
-        loop = asyncio.get_running_loop()
-        context = ssl.create_default_context() if address.tls else None
         try:
             async with asyncio.timeout(min(_CONNECT_SECONDS, call.left())):
-                _, connection = await loop.create_connection(
-                    lambda: _Connection(self.pool(address)), address.host, address.port, ssl=context
-                )
+                connection = await self._connected(call.address)
         except TimeoutError:
             call.end(Reply(error="could not connect in time"))
         except (OSError, ssl.SSLError, UnicodeError) as error:
             call.end(Reply(error=f"could not connect: {error}"))
         else:
             connection.send(call, fresh=True)
+
+    async def _connected(self, address: Address) -> _Connection:
+        """
+        A new connection.
+
+        Raises:
+            OSError: There is none to be had.
+        """
+        loop = asyncio.get_running_loop()
+        context = ssl.create_default_context() if address.tls else None
+        name = address.host if address.tls else None
+        refused: OSError | None = None
+        for host in await _outside(address) if address.outside else [address.host]:
+            try:
+                _, connection = await loop.create_connection(
+                    lambda: _Connection(self.pool(address)),
+                    host,
+                    address.port,
+                    ssl=context,
+                    server_hostname=name,
+                )
+            except OSError as error:
+                refused = error
+            else:
+                return connection
+        raise refused or OSError(f"{address.host} has no address")
+
+
+async def _outside(address: Address) -> list[str]:
+    """
+    The addresses that a name has, without those of this machine: looked up once, and connected to as they
+    are, so that a second answer of whoever answers for the name changes nothing.
+
+    Raises:
+        OSError: It has none.
+    """
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    hosts = list(dict.fromkeys(str(place[0]) for *_, place in found))
+    outside = [host for host in hosts if is_outside(host)]
+    if hosts and not outside:
+        raise OSError(f"{address.host} leads to {hosts[0]}, which no name outside this machine may lead to")
+    return outside
 
 
 class _Call:

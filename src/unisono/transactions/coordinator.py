@@ -104,7 +104,7 @@ class Coordinator:
         self.counts = Counts()
         self.ready = asyncio.Event()
         self._chance = chance or random.Random()
-        self._participants: dict[tuple[str, int, bool], Participant] = {}
+        self._participants: dict[tuple[str, int, bool, bool], Participant] = {}
         self._running: dict[str, Running] = {}
         self._final: deque[tuple[float, str]] = deque()  # when they ended, their keys; the oldest first
         self._taken_up = 0  # in this term

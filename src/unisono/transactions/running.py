@@ -329,9 +329,7 @@ class Running:
             timeout = min(timeout, max(0.01, self.record.deadline - self._house.now()))
         address = job.address
         if op != QUESTION:
-            address = Address(
-                address.host, address.port, address.tls, address.authority, f"{address.path}/{op}"
-            )
+            address = address.below(op)
         job.made = True
         job.since = self._loop.time()
         self.machine.sent(branch, op)

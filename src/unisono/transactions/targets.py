@@ -4,12 +4,14 @@ Where a branch is called: its address, if the application may call it, and what 
 A coordinator calls whatever address it is given, from inside; so addresses are checked before they are
 accepted and again before each call (server-side request forgery, CWE-918). A transaction of a service may
 call services of its own application: by name (``http://payments/…``), or at the address that the node
-gave them (``$PAYMENTS_URL``). An operator's may call any. Either way, a service is reached through the
-gateway.
+gave them (``$PAYMENTS_URL``). Those are reached through the gateway. It may call what the application's
+file allows besides (:mod:`unisono.spec.outside`); a name among that may not lead to this machine or to the
+link's neighbours, whoever answers for it (:func:`is_outside`). An operator's transaction may call any.
 """
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -29,21 +31,34 @@ class Directory(Protocol):
     def has_port(self, application: str, port: int) -> bool:
         """Whether one of its services is reached at this port."""
 
+    def allows(self, application: str, url: str) -> bool:
+        """Whether its file allows to call this address besides."""
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to connect to, and how to ask there: host, port, TLS, the Host header, the path."""
+    """
+    Where to connect to, and how to ask there: host, port, TLS, the Host header, the path.
+
+    ``outside``: what the host's name leads to must be outside this machine.
+    """
 
     host: str
     port: int
     tls: bool
     authority: str
     path: str
+    outside: bool = False
 
     @property
-    def participant(self) -> tuple[str, int, bool]:
+    def participant(self) -> tuple[str, int, bool, bool]:
         """What shares a limit and its connections."""
-        return self.host, self.port, self.tls
+        return self.host, self.port, self.tls, self.outside
+
+    def below(self, op: str) -> Address:
+        """Where an operation of it is called."""
+        path = f"{self.path}/{op}"
+        return Address(self.host, self.port, self.tls, self.authority, path, self.outside)
 
 
 def locate(directory: Directory, application: str, url: str, *, trusted: bool) -> Address:
@@ -51,7 +66,8 @@ def locate(directory: Directory, application: str, url: str, *, trusted: bool) -
     The address behind a URL that :func:`unisono.transactions.submission.check_url` has passed.
 
     Raises:
-        UrlNotAllowed: It is no service of the application, and the transaction is not an operator's.
+        UrlNotAllowed: It is no service of the application, nor allowed besides, and the transaction is not
+            an operator's.
     """
     tls, host, port, authority, path = _parts(url)
     by_name = directory.port_of(application, host) if port is None and not tls else None
@@ -59,11 +75,34 @@ def locate(directory: Directory, application: str, url: str, *, trusted: bool) -
         return Address("127.0.0.1", by_name, False, authority, path)
     number = port or (443 if tls else 80)
     own = not tls and host in _LOOPBACK and directory.has_port(application, number)
-    if not own and not trusted:
+    if own or trusted:
+        return Address(host, number, tls, authority, path)
+    if not directory.allows(application, url):
         raise UrlNotAllowed(
-            f"{url} is no service of {application}; http://SERVICE/PATH with one of its services is right"
+            f"{url} is no service of {application}: http://SERVICE/PATH with one of its services is right, or"
+            " an address that its file names under transactions: allow"
         )
-    return Address(host, number, tls, authority, path)
+    return Address(host, number, tls, authority, path, outside=not _is_literal(host))
+
+
+def is_outside(address: str) -> bool:
+    """
+    Whether an IP address, as a name was resolved to it, is neither of this machine nor of the link.
+
+    Addresses of private networks are outside: services of one's own live there.
+    """
+    found = ipaddress.ip_address(address.partition("%")[0])
+    inner = getattr(found, "ipv4_mapped", None) or getattr(found, "sixtofour", None) or found
+    return not (inner.is_loopback or inner.is_link_local or inner.is_unspecified or inner.is_multicast)
+
+
+def _is_literal(host: str) -> bool:
+    """Whether it is an IP address: who allowed that has meant just that."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 @lru_cache(maxsize=4096)

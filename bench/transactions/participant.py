@@ -1,5 +1,5 @@
 """
-A participant that does nothing: ``transaction_participant.py PORT``.
+A participant that does nothing: ``participant.py PORT``.
 
 ``/do/…`` says yes at once, ``/slow/MS/…`` after so many milliseconds, ``/refuse/PERMILLE/…`` no to so many of
 a thousand forward calls. ``GET /calls`` tells how many calls there were, and when the first one came.

@@ -1,0 +1,120 @@
+"""XA on two databases of PostgreSQL, and beside it the two plain commits that it makes one of."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from bench.harness import Finding, PrivateNode, free_port, listens, quantile, wait_until
+from bench.transactions.bank import ACCOUNTS
+from bench.transactions.load import AT_A_TIME, HERE, Asker, load
+from bench.transactions.postgres import Postgres
+
+BANKS = ("north", "south")
+_COUNT = 2000  # transactions in a round
+_ALONE = 200  # and one at a time
+
+
+def xa(node: PrivateNode) -> list[Finding]:
+    """How many a second, and how long one takes when there is no other."""
+    with Postgres(*BANKS) as server, _banks(server) as ports:
+
+        def branches() -> list[dict[str, Any]]:
+            return [
+                {"id": bank, "url": f"http://127.0.0.1:{port}/xa", "payload": _entry()}
+                for bank, port in zip(BANKS, ports, strict=True)
+            ]
+
+        asyncio.run(load(node, "xa", branches, 500))  # warms up
+        rounds = [asyncio.run(load(node, "xa", branches, _COUNT)) for _ in range(3)]
+        if not all(end["committed"] for _, _, ends in rounds for end in ends):
+            raise RuntimeError("a transaction did not commit")
+        together = [seconds for _, took, _ in rounds for seconds in took]
+        alone: list[float] = []
+        plain: dict[str, list[float]] = {"one after the other": [], "at the same time": []}
+        for _ in range(3):
+            alone += asyncio.run(load(node, "xa", branches, _ALONE, at_a_time=1))[1]
+            for how in plain:
+                plain[how] += asyncio.run(_plain(ports, parallel=how == "at the same time"))
+        left = sum(server.ask(bank, "SELECT count(*) FROM pg_prepared_xacts")[0][0] for bank in BANKS)
+        if left:
+            raise RuntimeError(f"{left} transactions were left prepared")
+    middle = {how: statistics.median(found) for how, found in plain.items()}
+    one = statistics.median(alone)
+    return [
+        Finding(
+            claim=f"XA on two databases of PostgreSQL, {AT_A_TIME} at a time",
+            figure=round(statistics.median(rate for rate, _, _ in rounds)),
+            unit="/s",
+            goal=1000,
+            at_least=True,
+            details={
+                "rounds": [round(rate) for rate, _, _ in rounds],
+                "p50 ms": round(quantile(together, 0.5) * 1000, 1),
+                "p99 ms": round(quantile(together, 0.99) * 1000, 1),
+            },
+        ),
+        Finding(
+            claim="XA, one at a time, as a multiple of two plain commits at the same banks",
+            figure=round(one / middle["one after the other"], 2),
+            unit="x",
+            goal=2.0,
+            details={
+                "XA p50 ms": round(one * 1000, 2),
+                **{f"plain, {how}, p50 ms": round(found * 1000, 2) for how, found in middle.items()},
+                "as a multiple of the latter": round(one / middle["at the same time"], 2),
+            },
+        ),
+    ]
+
+
+def _entry() -> dict[str, int]:
+    return {"account": random.randint(1, ACCOUNTS), "amount": 1}
+
+
+@contextmanager
+def _banks(server: Postgres) -> Iterator[list[int]]:
+    """A process for each bank; their ports."""
+    ports = [free_port() for _ in BANKS]
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        for bank, port in zip(BANKS, ports, strict=True):
+            command = [sys.executable, str(HERE / "bank.py"), str(port), server.url(bank)]
+            processes.append(subprocess.Popen(command))
+        wait_until(lambda: all(map(listens, ports)), "the banks listen")
+        yield ports
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+async def _plain(ports: list[int], *, parallel: bool) -> list[float]:
+    """Seconds that two plain commits took, at the same banks and without a coordinator."""
+    banks = [await Asker.at_port(port) for port in ports]
+    took = []
+
+    async def change(bank: Asker) -> None:
+        status, body = await bank.post("/plain", json.dumps(_entry()).encode())
+        if status != 204:
+            raise RuntimeError(f"a bank answered with {status}: {body!r}")
+
+    for _ in range(_ALONE):
+        began = time.perf_counter()
+        if parallel:
+            await asyncio.gather(*map(change, banks))
+        else:
+            for bank in banks:
+                await change(bank)
+        took.append(time.perf_counter() - began)
+    for bank in banks:
+        bank.close()
+    return took
