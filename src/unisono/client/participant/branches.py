@@ -8,7 +8,6 @@ A :class:`Participant` is an ASGI application, for ``app.mount("/pay", Pay)`` in
 from __future__ import annotations
 
 import inspect
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
@@ -17,7 +16,7 @@ from typing import Any, cast
 
 from unisono.client.participant.drivers import driver_of, is_async
 from unisono.client.participant.fence import fence
-from unisono.client.participant.prepared import PREFIX_MAX, prepared
+from unisono.client.participant.prepared import PREFIX_MAX, default_prefix, prepared
 from unisono.client.participant.protocol import OPS, Call, Mode, Response, read_call, response
 from unisono.client.participant.running import AsyncDriver, Driver, run, run_async
 from unisono.client.participant.serving import (
@@ -30,6 +29,7 @@ from unisono.client.participant.serving import (
     serve_wsgi,
 )
 from unisono.client.participant.steps import Fence
+from unisono.client.participant.sweeping import Sweeps
 
 _METHODS = {"try": "try_"}  # the one operation that Python has as a keyword
 _PREFIX = re.compile(rf"[A-Za-z0-9._-]{{1,{PREFIX_MAX}}}")
@@ -80,6 +80,8 @@ class Participant:
                 f"xa needs PostgreSQL, which keeps prepared transactions safely; this is"
                 f" {self.driver.dialect.name}: offer tcc or saga there"
             )
+        self._sweeps = Sweeps(self.driver, settings.prefix) if mode == "xa" else None
+        self._sweep()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer an ASGI request."""
@@ -96,13 +98,19 @@ class Participant:
             raise TypeError("under WSGI a participant needs a database without asyncio")
         return serve_wsgi(environ, start_response, self._answer)
 
+    def _sweep(self) -> None:
+        if self._sweeps is not None:
+            self._sweeps.begin()
+
     def _answer(self, method: str, op: str, headers: Mapping[str, str], body: bytes) -> Response:
+        self._sweep()
         call = read_call(self.mode, method, op, headers, body)
         return response(run(cast(Driver, self.driver), self._fence(call), self._work))
 
     async def _answer_async(self, method: str, op: str, headers: Mapping[str, str], body: bytes) -> Response:
         if not self._is_async:
             return await in_thread(lambda: self._answer(method, op, headers, body))
+        self._sweep()
         call = read_call(self.mode, method, op, headers, body)
         return response(await run_async(cast(AsyncDriver, self.driver), self._fence(call), self._work_async))
 
@@ -163,6 +171,9 @@ def xa(database: Any, *, prefix: str | None = None) -> Callable[[Callable[..., A
     """
     Make an XA participant of one function ``(tx, payload)``, whose changes PostgreSQL prepares.
 
+    In an instance of a node it also finishes, from its start on and once a minute, what was left prepared
+    under its prefix, as the log says (:mod:`unisono.client.participant.sweeping`).
+
     Args:
         database: One of PostgreSQL, with ``max_prepared_transactions`` set.
         prefix: Begins the names of its prepared transactions, so that two clusters that share a database
@@ -180,11 +191,6 @@ def xa(database: Any, *, prefix: str | None = None) -> Callable[[Callable[..., A
         return Participant("xa", database, {"prepare": code}, Settings(prefix=prefix))
 
     return decorate
-
-
-def default_prefix() -> str:
-    """The application's name as the node tells it to an instance; "unisono" elsewhere."""
-    return os.environ.get("UNISONO_APPLICATION", "unisono")[:PREFIX_MAX]
 
 
 def _of_class(mode: Mode, database: Any, settings: Settings) -> Callable[[type], Participant]:

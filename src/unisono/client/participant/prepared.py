@@ -17,6 +17,7 @@ Sources: PostgreSQL, PREPARE TRANSACTION; pgjdbc 4438 and 4443 (57P01 is unknown
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from typing import Any
 
@@ -58,6 +59,11 @@ INSPECT = (
     "SELECT CAST(pg_current_xact_id() AS text),"
     " (SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory')"
 )
+
+
+def default_prefix() -> str:
+    """The application's name as the node tells it to an instance; "unisono" elsewhere."""
+    return os.environ.get("UNISONO_APPLICATION", "unisono")[:PREFIX_MAX]
 
 
 def prepared_name(prefix: str, gid: str, branch: str) -> str:

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from unisono.client.participant import dialects
-from unisono.client.participant.branches import default_prefix
 from unisono.client.participant.dialects import Dialect, Name
 from unisono.client.participant.drivers import driver_of
-from unisono.client.participant.prepared import prepared, prepared_name
+from unisono.client.participant.prepared import default_prefix, prepared, prepared_name
 from unisono.client.participant.protocol import Answer, Call, Done, Unknown
 from unisono.client.participant.running import AsyncDriver, Driver, nothing, run, run_async
 from unisono.client.participant.steps import Fault, Fence, Result, Run, Step
