@@ -128,7 +128,8 @@ class StoreMachine(RuleBasedStateMachine):
                 assert found == (Compacted, str(Compacted(self.model.compacted)))
                 return multiple()
             assert found == batch
-        return prefix, self.model.revision, watch
+        # One that nobody has asked for anything yet still stands where it was made.
+        return prefix, self.model.revision if watch._feed.live else after, watch
 
     @rule(target=leases, ttl=st.integers(1, 5))
     def grant(self, ttl: int) -> int:

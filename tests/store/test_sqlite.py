@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.store.conformance import LIMIT, Conformance, keys, put, take, write
-from unisono.store.base import Batch, Broken, Compacted, Delete, LeaseEnded, Put
+from unisono.store.base import Batch, Broken, Compacted, Delete
 from unisono.store.sqlite import SqliteStore
 
 
@@ -98,7 +98,7 @@ class TestLocal:
         """As if each had come alone, in their order; a watch sees them so."""
         store = harness.store
         before = (await store.scan("")).revision
-        revisions = await store.put_each([Put(key=key, value=b"1") for key in ("a", "b", "a")])
+        revisions = await store.put_each([(key, b"1") for key in ("a", "b", "a")])
         batches = await take(store.watch("", after=before), 3)
 
         assert [before + 1, before + 2, before + 3] == list(revisions)
@@ -107,8 +107,8 @@ class TestLocal:
     async def test_one_bad_put_of_many_leaves_all_undone(self, harness: SqliteHarness) -> None:
         """They succeed or fail together."""
         store = harness.store
-        with pytest.raises(LeaseEnded):
-            await store.put_each([Put(key="a", value=b"1"), Put(key="b", value=b"1", lease=99)])
+        with pytest.raises(ValueError, match="a key is empty"):
+            await store.put_each([("a", b"1"), ("", b"1")])
 
         assert () == (await store.scan("")).entries
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
-from unisono.control.records import LEADER_KEY
+from unisono.control.records import ELSEWHERE, LEADER_KEY
 from unisono.control.snapshot import Snapshot
 from unisono.store.base import Compacted, Store
 
@@ -35,7 +35,8 @@ class Mirror:
             await self._move(Snapshot.of(stored))
             self._started.set()
             try:
-                async for batch in self._store.watch("", after=stored.revision, marks=True):
+                watch = self._store.watch("", after=stored.revision, marks=True, without=ELSEWHERE)
+                async for batch in watch:
                     await self._move(self._snapshot.after((batch,)))
             except Compacted:
                 continue  # too far behind: read everything anew

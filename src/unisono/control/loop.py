@@ -22,7 +22,7 @@ from unisono.control.actions import Action, put_happening
 from unisono.control.decide import decide, next_deadline
 from unisono.control.happenings import happening
 from unisono.control.leader import LEASE_TTL, Deposed, Fence, LeaderElection
-from unisono.control.records import LEADER_KEY
+from unisono.control.records import ELSEWHERE, LEADER_KEY
 from unisono.control.snapshot import Measured, Snapshot
 from unisono.control.writing import parts, seen_in, unique
 from unisono.store.base import Batch, MaybeDone, NotDone, Store
@@ -150,6 +150,8 @@ class _Following:
         self._chance = chance
         self._snapshot: asyncio.Future[Snapshot] = asyncio.get_running_loop().create_future()
         self._arrived: list[Batch] = []
+        self._marked = 0  # the store's revision up to which everything has arrived
+        self._awaited = 0  # the one that the next decision must have seen
         self._wake = asyncio.Event()
 
     async def listen(self) -> None:
@@ -159,31 +161,40 @@ class _Following:
         if not any(e.key == LEADER_KEY and self._fence.admits(e) for e in stored.entries):
             raise Deposed("another controller leads, or the lease has ended")
         self._snapshot.set_result(Snapshot.of(stored))
-        async for batch in self._store.watch("", after=stored.revision, marks=True):
+        async for batch in self._store.watch("", after=stored.revision, marks=True, without=ELSEWHERE):
             for event in batch.events:
                 if event.key == LEADER_KEY and not self._fence.admits(event.entry):
                     raise Deposed("another controller leads, or the lease has ended")
-            self._arrived.append(batch)
-            self._wake.set()
+            self._take(batch)
         raise NotDone("the watch ended: the store was closed")
 
     async def decide_on_changes(self) -> None:
         """Decide at each change and at each deadline."""
         snapshot = await self._snapshot
-        written = 0  # the store's revision that the next decision must have seen
         while True:
             self._wake.clear()
             arrived, self._arrived = self._arrived, []
             snapshot = snapshot.after(arrived).at(self._clock(), self._in_flight(), self._measured())
             timeout = None
-            if snapshot.revision >= written:
+            if max(snapshot.revision, self._marked) >= self._awaited:
                 actions = decide(snapshot, self._chance)
                 if actions:
-                    written = await self._write(snapshot, actions)
+                    self._awaited = await self._write(snapshot, actions)
+                    if self._marked >= self._awaited:
+                        continue  # it has come by already, and will not wake anyone
                 else:
                     deadline = next_deadline(snapshot)
                     timeout = None if deadline is None else max(0.0, deadline - self._clock())
             await self._sleep(timeout)
+
+    def _take(self, batch: Batch) -> None:
+        """Records that changed are decided on; how far others have written, only who waits for that hears."""
+        if batch.events:
+            self._arrived.append(batch)
+            self._wake.set()
+        elif self._marked < self._awaited <= batch.revision:
+            self._wake.set()
+        self._marked = batch.revision
 
     async def _write(self, snapshot: Snapshot, actions: Sequence[Action]) -> int:
         """

@@ -17,7 +17,8 @@ apply                          name of the application changed last  API command
 node/ID                        NodeRecord                            that node's agent
 =============================  ====================================  =======================
 
-Times are seconds since the epoch, so that they mean the same after a restart.
+Times are seconds since the epoch, so that they mean the same after a restart. Other rooms keep theirs under
+:data:`ELSEWHERE`, and write far more often: who follows these records leaves that out.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ from unisono.spec.model import ServiceSpec
 from unisono.spec.outside import Outside
 
 R = TypeVar("R")
+
+ELSEWHERE = ("state/", "transaction/", "coordinator")
+"""What the keys of shared state and of transactions begin with."""
 
 
 class Phase(StrEnum):

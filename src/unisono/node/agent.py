@@ -22,6 +22,7 @@ from typing import Any
 
 from unisono import __version__
 from unisono.control.records import (
+    ELSEWHERE,
     Goal,
     Instance,
     NodeRecord,
@@ -290,7 +291,7 @@ class Agent:
     async def _follow(self, revision: int) -> None:
         while True:
             try:
-                async for batch in self._store.watch("", after=revision):
+                async for batch in self._store.watch("", after=revision, without=ELSEWHERE):
                     revision = batch.revision
                     for event in batch.events:
                         self._apply(event)

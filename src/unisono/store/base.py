@@ -196,9 +196,14 @@ class Store(Protocol):
             Broken: The disk is full or damaged; nothing was changed.
         """
 
-    def watch(self, prefix: str, *, after: int, marks: bool = False) -> AsyncIterator[Batch]:
+    def watch(
+        self, prefix: str, *, after: int, marks: bool = False, without: tuple[str, ...] = ()
+    ) -> AsyncIterator[Batch]:
         """
         Every change under ``prefix`` with a revision above ``after``, without gap or repeat.
+
+        Changes of keys that begin with one of ``without`` are left out, and cost such a watch nothing: what
+        is written there may be far more than the rest.
 
         With ``marks`` it also says how far it is: a batch without events means that all changes up to its
         revision have been told. Whatever revision this store has answered to anyone, a batch or mark of at

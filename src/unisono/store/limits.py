@@ -67,6 +67,12 @@ def check_transaction(
     return size
 
 
+def check_put(key: str, value: object) -> int:
+    """Refuse a key or a value that is over a limit; else their size in bytes."""
+    check_key(key)
+    return len(key) + _check_value(key, value)
+
+
 def check_ttl(ttl: float) -> None:
     """Refuse what can't be the time of a lease."""
     if not (math.isfinite(ttl) and 0 < ttl <= MAX_TTL):
@@ -116,8 +122,7 @@ def _check_operations(operations: Sequence[Put | Delete]) -> int:
 
 def _check_operation(operation: Put | Delete) -> int:
     if isinstance(operation, Put):
-        check_key(operation.key)
-        return len(operation.key) + _check_value(operation.key, operation.value)
+        return check_put(operation.key, operation.value)
     if operation.prefix:
         check_prefix(operation.key)
     else:

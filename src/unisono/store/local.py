@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
-from unisono.store.base import Put, Snapshot, Store
+from unisono.store.base import Snapshot, Store
 from unisono.store.watching import Change
 
 Follower = Callable[[Sequence[Change], int], None]
@@ -32,10 +32,10 @@ class LocalStore(Store, Protocol):
     def unfollow(self, follower: Follower) -> None:
         """Tell it no more."""
 
-    async def put_each(self, puts: Sequence[Put]) -> Sequence[int]:
+    async def put_each(self, puts: Sequence[tuple[str, bytes]]) -> Sequence[int]:
         """
-        Do each put at a revision of its own, in this order; their revisions, all durable.
+        Set each key to its value at a revision of its own, in this order; their revisions, all durable.
 
         Raises:
-            LeaseEnded, MaybeDone, NotDone, ValueError: As of transact, of all of them together.
+            Broken, MaybeDone, NotDone, ValueError: As of transact, of all of them together.
         """

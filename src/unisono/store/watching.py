@@ -28,8 +28,19 @@ class Change(Protocol):
     def entry(self) -> Entry | None: ...  # noqa: D102
 
 
+class Scope(NamedTuple):
+    """The keys that a watch is about: all that begin with ``prefix``, but those under ``without``."""
+
+    prefix: str
+    without: tuple[str, ...] = ()
+
+    def covers(self, key: str) -> bool:
+        """Whether a key is one of them."""
+        return key.startswith(self.prefix) and not key.startswith(self.without)
+
+
 class Page(NamedTuple):
-    """A piece of history: all batches under a prefix above some revision and up to ``through``."""
+    """A piece of history: all batches of a scope above some revision and up to ``through``."""
 
     batches: Sequence[Batch]
     through: int
@@ -42,10 +53,10 @@ class Feed:
     Invariant: every batch up to ``through`` has been taken or is here, and none above it.
     """
 
-    def __init__(self, prefix: str, after: int, marks: bool) -> None:
-        self.prefix = prefix
+    def __init__(self, scope: Scope, after: int, marks: bool) -> None:
+        self.scope = scope
         self.through = after
-        self.marks = marks  # also wants to be told of revisions that did not touch the prefix
+        self.marks = marks  # also wants to be told of revisions that did not touch the scope
         self.told = after  # the revision of the last batch or mark taken
         self.live = False  # the hub feeds it
         self.batches: deque[Batch] = deque()
@@ -93,9 +104,9 @@ class Hub:
         # A watch that nobody refers to any more may be collected on any thread and at any moment: it only
         # leaves its feed here, for the loop to drop.
         self.abandoned: deque[Feed] = deque()
-        # Feeds by prefix, and how many prefixes have each length: a key is looked up once per length,
-        # however many watch.
-        self._groups: dict[str, set[Feed]] = {}
+        # Feeds by prefix and scope, and how many prefixes have each length: a key is looked up once per
+        # length, however many watch.
+        self._groups: dict[str, dict[Scope, set[Feed]]] = {}
         self._lengths: Counter[int] = Counter()
         self._marked: set[Feed] = set()  # those fed that want marks
 
@@ -124,10 +135,11 @@ class Hub:
             if feed.through < self.compacted:
                 raise Compacted(self.compacted)
             return False
-        if feed.prefix not in self._groups:
-            self._groups[feed.prefix] = set()
-            self._lengths[len(feed.prefix)] += 1
-        self._groups[feed.prefix].add(feed)
+        prefix = feed.scope.prefix
+        if prefix not in self._groups:
+            self._groups[prefix] = {}
+            self._lengths[len(prefix)] += 1
+        self._groups[prefix].setdefault(feed.scope, set()).add(feed)
         if feed.marks:
             self._marked.add(feed)
         feed.live = True
@@ -148,21 +160,20 @@ class Hub:
         self.revision = revision
         while self.abandoned:
             self.drop(self.abandoned.popleft())
-        for prefix, events in self._match(revision, changes).items():
+        for scope, events in self._match(revision, changes).items():
             batch = Batch(revision=revision, events=tuple(events))
             size = sum(len(event.entry.value) for event in events if event.entry is not None)
-            for feed in tuple(self._groups[prefix]):
+            for feed in tuple(self._groups[scope.prefix][scope]):
                 self._feed(feed, batch, size)
         for feed in self._marked:
             feed.wake()
 
     def interrupt(self) -> None:
         """Feed nobody any more: what comes next does not follow on what was published last."""
-        for group in tuple(self._groups.values()):
-            for feed in tuple(group):
-                feed.through = max(feed.through, self.revision)
-                self._leave(feed)
-                feed.wake()
+        for feed in [feed for scopes in self._groups.values() for group in scopes.values() for feed in group]:
+            feed.through = max(feed.through, self.revision)
+            self._leave(feed)
+            feed.wake()
 
     def close(self) -> None:
         """End all watches, after what they have waiting."""
@@ -170,16 +181,17 @@ class Hub:
         for feed in self._open:
             feed.wake()
 
-    def _match(self, revision: int, changes: Iterable[Change]) -> dict[str, list[Event]]:
-        matched: dict[str, list[Event]] = {}
-        if not self._groups:
-            return matched
+    def _match(self, revision: int, changes: Iterable[Change]) -> dict[Scope, list[Event]]:
+        matched: dict[Scope, list[Event]] = {}
+        groups = self._groups
         for change in changes:
             key = change.key
-            event = Event(key=key, revision=revision, entry=change.entry)
+            event: Event | None = None  # made when somebody wants it: most changes nobody watches
             for length in self._lengths:
-                if length <= len(key) and key[:length] in self._groups:
-                    matched.setdefault(key[:length], []).append(event)
+                for scope in groups.get(key[:length], ()) if length <= len(key) else ():
+                    if not key.startswith(scope.without):
+                        event = event or Event(key=key, revision=revision, entry=change.entry)
+                        matched.setdefault(scope, []).append(event)
         return matched
 
     def _feed(self, feed: Feed, batch: Batch, size: int) -> None:
@@ -198,12 +210,15 @@ class Hub:
             return
         feed.live = False
         self._marked.discard(feed)
-        group = self._groups[feed.prefix]
-        group.discard(feed)
-        if group:
+        scopes = self._groups[feed.scope.prefix]
+        scopes[feed.scope].discard(feed)
+        if scopes[feed.scope]:
             return
-        del self._groups[feed.prefix]
-        length = len(feed.prefix)
+        del scopes[feed.scope]
+        if scopes:
+            return
+        del self._groups[feed.scope.prefix]
+        length = len(feed.scope.prefix)
         self._lengths[length] -= 1
         if not self._lengths[length]:
             del self._lengths[length]
@@ -219,11 +234,11 @@ class Watch:
     """
 
     def __init__(
-        self, hub: Hub, prefix: str, after: int, marks: bool, read: Callable[[Feed], Awaitable[None]]
+        self, hub: Hub, scope: Scope, after: int, marks: bool, read: Callable[[Feed], Awaitable[None]]
     ) -> None:
         self._hub = hub
         self._read = read
-        self._feed = Feed(prefix, after, marks)
+        self._feed = Feed(scope, after, marks)
         self._busy = False
         self._closed = False
         hub.open(self._feed)

@@ -118,7 +118,7 @@ class TestPlain:
     ) -> None:
         """Trap 37: what is unknown is never called a failure."""
 
-        async def fail(puts: Sequence[Put]) -> Sequence[int]:
+        async def fail(puts: Sequence[tuple[str, bytes]]) -> Sequence[int]:
             raise error
 
         monkeypatch.setattr(front.store, "put_each", fail)
@@ -132,7 +132,7 @@ class TestPlain:
         """Nobody may take silence for a no."""
         asked = asyncio.Event()
 
-        async def hang(puts: Sequence[Put]) -> Sequence[int]:
+        async def hang(puts: Sequence[tuple[str, bytes]]) -> Sequence[int]:
             asked.set()
             await asyncio.sleep(3600)
             return []

@@ -24,7 +24,7 @@ from unisono.api import problems
 from unisono.api.mirror import Mirror
 from unisono.state.names import ROOT, namespace_prefix
 from unisono.state.tokens import Tokens
-from unisono.store.base import Put, StoreError
+from unisono.store.base import StoreError
 from unisono.store.local import LocalStore
 from unisono.store.watching import Change
 
@@ -88,7 +88,7 @@ class Plane:
 
     async def _put(self, taken: Sequence[tuple[int, str, bytes]]) -> None:
         try:
-            revisions = await self._store.put_each([Put(key=key, value=value) for _, key, value in taken])
+            revisions = await self._store.put_each([(key, value) for _, key, value in taken])
         except StoreError as error:
             self._fail(taken, problems.of_store(error))
         except Exception as error:

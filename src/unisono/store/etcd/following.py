@@ -27,7 +27,7 @@ from unisono.store.base import Batch, Event, NotDone, StoreError
 from unisono.store.etcd import wire_pb2 as wire
 from unisono.store.etcd.connection import CallFailed, Connection, Patience
 from unisono.store.etcd.keys import Keys
-from unisono.store.watching import Feed, Hub, Page
+from unisono.store.watching import Feed, Hub, Page, Scope
 
 _RECENT_BATCHES_MAX = 4096
 _RECENT_BYTES_MAX = 16 * 1024 * 1024
@@ -86,10 +86,10 @@ class Follower:
             return
         after = feed.through
         if after >= self._recent.floor:
-            self._hub.extend(feed, after, self._recent.page(feed.prefix, after, self._hub.revision))
+            self._hub.extend(feed, after, self._recent.page(feed.scope, after, self._hub.revision))
             return
         try:
-            page = await self._history(feed.prefix, after, self._recent.floor)
+            page = await self._history(feed.scope, after, self._recent.floor)
         except _Gap as gap:
             self._hub.compacted = max(self._hub.compacted, gap.revision)
         except CallFailed as failed:
@@ -109,7 +109,7 @@ class Follower:
         patience = Patience()
         while True:
             try:
-                await self._history("", 1, 1)
+                await self._history(Scope(""), 1, 1)
             except _Gap as gap:
                 return gap.revision
             except CallFailed as failed:
@@ -222,9 +222,9 @@ class Follower:
             entry=None if removed else self._keys.entry(event.kv),
         )
 
-    async def _history(self, prefix: str, after: int, until: int) -> Page:
+    async def _history(self, scope: Scope, after: int, until: int) -> Page:
         """
-        The batches under ``prefix`` above ``after``, up to ``until`` or to where a page is full.
+        The batches of ``scope`` above ``after``, up to ``until`` or to where a page is full.
 
         Raises:
             CallFailed: The stream ended.
@@ -237,7 +237,7 @@ class Follower:
         def collect(answer: wire.WatchResponse) -> bool:
             nonlocal through, size
             for revision, events in self._revisions(answer.events, through):
-                matching = tuple(event for event in events if event.key.startswith(prefix))
+                matching = tuple(event for event in events if scope.covers(event.key))
                 if matching:
                     batches.append(Batch(revision=revision, events=matching))
                     size += _size(matching)
@@ -320,13 +320,13 @@ class _Recent:
             self._bytes -= _size(oldest.events)
             self.floor = oldest.revision
 
-    def page(self, prefix: str, after: int, newest: int) -> Page:
-        """What came after ``after`` under ``prefix``, up to ``newest``, the last revision, or a page full."""
+    def page(self, scope: Scope, after: int, newest: int) -> Page:
+        """What came after ``after`` in ``scope``, up to ``newest``, the last revision, or a page full."""
         found: list[Batch] = []
         for batch in self._batches:
             if batch.revision <= after:
                 continue
-            events = tuple(event for event in batch.events if event.key.startswith(prefix))
+            events = tuple(event for event in batch.events if scope.covers(event.key))
             if events:
                 found.append(Batch(revision=batch.revision, events=events))
             if len(found) >= _PAGE_BATCHES:

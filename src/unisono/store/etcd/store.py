@@ -41,7 +41,7 @@ from unisono.store.etcd.keys import Keys
 from unisono.store.etcd.leases import Deadlines
 from unisono.store.etcd.order import Order
 from unisono.store.etcd.writing import Writer
-from unisono.store.watching import Hub, Watch
+from unisono.store.watching import Hub, Scope, Watch
 
 R = TypeVar("R")
 
@@ -141,7 +141,7 @@ class EtcdStore:
         # Cancelling the caller does not stop it: half-sent writes would be in doubt for nothing.
         return await self._accept(self._transact(compares, success, failure, size))
 
-    def watch(self, prefix: str, *, after: int, marks: bool = False) -> Watch:
+    def watch(self, prefix: str, *, after: int, marks: bool = False, without: tuple[str, ...] = ()) -> Watch:
         """See :meth:`unisono.store.base.Store.watch`; the iterator also has ``aclose()``."""
         self._check_open()
         limits.check_prefix(prefix)
@@ -149,7 +149,7 @@ class EtcdStore:
             raise ValueError(f"a watch after revision {after}; the least is 0")
         if marks:
             self._follower.look()
-        return Watch(self._hub, prefix, after, marks, self._follower.read_on)
+        return Watch(self._hub, Scope(prefix, without), after, marks, self._follower.read_on)
 
     async def grant(self, ttl: float) -> int:
         """

@@ -25,7 +25,7 @@ from pathlib import Path
 from unisono.store.base import Batch, Broken, Entry, Event, MaybeDone, StoreError
 from unisono.store.limits import prefix_end
 from unisono.store.sqlite.mirror import Change, Mirror
-from unisono.store.watching import Page
+from unisono.store.watching import Page, Scope
 
 FORMAT = 1
 _APPLICATION_ID = 0x556E6973  # "Unis", so that no other program's database is taken for ours
@@ -56,6 +56,13 @@ CREATE TABLE mark (           -- a single row
 );
 INSERT INTO mark VALUES (0, 0, 0);
 """
+
+_COLUMNS = 8
+_INSERTS = {
+    count: "INSERT INTO change VALUES " + ", ".join([f"({', '.join('?' * _COLUMNS)})"] * count)  # noqa: S608
+    for count in (64, 16, 4, 1)
+}
+"""How to insert so many changes at once; few statements, so that all stay prepared."""
 
 
 @dataclass(frozen=True)
@@ -136,8 +143,18 @@ class File:
             self._db.execute("ROLLBACK")
 
     def append(self, changes: Iterable[Change]) -> None:
-        """Add changes, each in its row."""
-        self._db.executemany("INSERT INTO change VALUES (?, ?, ?, ?, ?, ?, ?, ?)", map(_row, changes))
+        """
+        Add changes, each in its row.
+
+        Many of them take one statement: each step of one lets go of the interpreter, and has to wait for it
+        again while the event loop is busy.
+        """
+        columns = [column for change in changes for column in _row(change)]
+        for count, statement in _INSERTS.items():
+            width = count * _COLUMNS
+            while len(columns) >= width:
+                self._db.execute(statement, columns[:width])
+                del columns[:width]
 
     def add_lease(self, id: int, ttl: float) -> None:
         """Add a lease, whose id is the highest so far."""
@@ -148,15 +165,15 @@ class File:
         """Remove a lease; its keys are changes like others."""
         self._db.execute("DELETE FROM lease WHERE id = ?", (id,))
 
-    def history(self, prefix: str, after: int, newest: int) -> Page:
+    def history(self, scope: Scope, after: int, newest: int) -> Page:
         """
-        The next changes under ``prefix`` above ``after``, as many as one page holds.
+        The next changes of ``scope`` above ``after``, as many as one page holds.
 
         They go up to the end, what the current transaction has appended included. ``newest`` is a
         revision known to exist: compaction may have removed its row.
         """
         first, end, through = self._span(after, max(newest, self._last_revision()))
-        low, high = prefix, prefix_end(prefix)
+        low, high = scope.prefix, prefix_end(scope.prefix)
         rows = self._db.execute(
             "SELECT revision, key, created, lease, value FROM change"
             " WHERE id >= ? AND id < ? AND key >= ? AND (?4 IS NULL OR key < ?4) ORDER BY id",
@@ -166,6 +183,8 @@ class File:
         events: list[Event] = []
         size = 0
         for revision, key, created, lease, value in rows:
+            if key.startswith(scope.without):
+                continue
             if events and revision != events[0].revision:
                 batches.append(Batch(revision=events[0].revision, events=tuple(events)))
                 events = []
@@ -216,26 +235,24 @@ class File:
     def sweep(self) -> bool:
         """Delete one page of what compaction left behind; False when nothing is left to delete."""
         compacted, swept, _ = self._marks()
-        rows = self._db.execute(
-            "SELECT change.id, change.previous, change.created IS NULL, length(replaced.value)"
-            " FROM change LEFT JOIN change AS replaced ON replaced.id = change.previous"
-            " WHERE change.id > ? AND change.id < ? ORDER BY change.id LIMIT ?",
-            (swept, self._first_row_above(compacted), _SWEEP_ROWS),
-        )
-        dead: list[tuple[int]] = []
-        size = 0
-        last = swept
-        for last, previous, removed, length in rows:
-            if previous is not None:
-                dead.append((previous,))
-            if removed:
-                dead.append((last,))
-            size += length or 0
-            if size >= _PAGE_BYTES:
-                break
-        if last == swept:
+        # As many rows as a page has, up to the one with which what they replaced fills it.
+        (last,) = self._db.execute(
+            "SELECT max(id) FROM ("
+            " SELECT id, sum(size) OVER (ORDER BY id) - size AS size_before FROM ("
+            "  SELECT change.id AS id, coalesce(length(replaced.value), 0) AS size"
+            "  FROM change LEFT JOIN change AS replaced ON replaced.id = change.previous"
+            "  WHERE change.id > ? AND change.id < ? ORDER BY change.id LIMIT ?))"
+            " WHERE size_before < ?",
+            (swept, self._first_row_above(compacted), _SWEEP_ROWS, _PAGE_BYTES),
+        ).fetchone()
+        if last is None:
             return False
-        self._db.executemany("DELETE FROM change WHERE id = ?", dead)
+        self._db.execute(
+            "DELETE FROM change WHERE id IN"
+            " (SELECT previous FROM change WHERE id > ? AND id <= ? AND previous IS NOT NULL)",
+            (swept, last),
+        )
+        self._db.execute("DELETE FROM change WHERE id > ? AND id <= ? AND created IS NULL", (swept, last))
         self._db.execute("UPDATE mark SET swept = ?", (last,))
         return True
 

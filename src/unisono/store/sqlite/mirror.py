@@ -64,7 +64,7 @@ class Mirror:
         return self._leased.get(lease, ())
 
     def apply(self, changes: Sequence[Change]) -> None:
-        """Take over what one committed transaction changed."""
+        """Take over what one committed transaction changed, or several that only put."""
         # Sorting touches every key there is; putting one into its place moves only pointers, in one block.
         resort = len(changes) > _MANY and len(changes) * _SHARE > len(self._keys)
         for change in changes:
@@ -147,6 +147,26 @@ class Head:
             else:
                 wanted += [(key, None) for key in self._removed(operation)]
         return self._queue(wanted, revision)
+
+    def put_each(self, puts: Iterable[tuple[str, bytes]]) -> list[Change]:
+        """Queue puts of a key and a value, each at a new revision, as :meth:`run` would one by one."""
+        entries, rows, queued = self._mirror.entries, self._mirror.rows, self._queued
+        revision, row = self.revision, self._last_row
+        changes = []
+        for key, value in puts:
+            revision += 1
+            row += 1
+            change = queued.get(key)
+            if change is None:
+                before, previous = entries.get(key), rows.get(key)
+            else:
+                before, previous = change.entry, None if change.entry is None else change.row
+            created = revision if before is None else before.created
+            entry = Entry(key=key, value=value, created=created, modified=revision)
+            change = queued[key] = Change(row, revision, previous, key, entry)
+            changes.append(change)
+        self.revision, self._last_row = revision, row
+        return changes
 
     def end_lease(self, lease: int) -> list[Change]:
         """Queue the end of a lease: its keys go, and no later transaction may use it."""

@@ -17,6 +17,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import starmap
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,7 +40,7 @@ from unisono.store.sqlite.file import Contents, File
 from unisono.store.sqlite.leases import Leases
 from unisono.store.sqlite.mirror import Change, Head
 from unisono.store.sqlite.writer import Ended, Job, Writer
-from unisono.store.watching import Feed, Hub, Watch
+from unisono.store.watching import Feed, Hub, Scope, Watch
 
 R = TypeVar("R")
 
@@ -146,23 +147,20 @@ class SqliteStore:
         # One that changes nothing waits too: what it read must not vanish after it has been told.
         return await self._submit(lambda _: self._apply(changes, outcome), changes=changes, size=size)
 
-    async def put_each(self, puts: Sequence[Put]) -> Sequence[int]:
+    async def put_each(self, puts: Sequence[tuple[str, bytes]]) -> Sequence[int]:
         """See :meth:`unisono.store.local.LocalStore.put_each`."""
         self._check_open()
-        size = sum(limits.check_transaction((), (put,), ()) for put in puts)
+        size = sum(starmap(limits.check_put, puts))
         self._check_room(size)
-        for put in puts:
-            if put.lease is not None and (self._head.ending(put.lease) or not self._alive(put.lease)):
-                raise LeaseEnded(put.lease)
-        runs = [self._head.run((put,), self._alive) for put in puts]
-        revisions = [changes[-1].revision for changes in runs]
+        changes = self._head.put_each(puts)
 
         def applied(_: object) -> Sequence[int]:
-            for changes, revision in zip(runs, revisions, strict=True):
-                self._apply(changes, Outcome(succeeded=True, revision=revision))
-            return revisions
+            self._take_over(changes)
+            for change in changes:
+                self._hub.publish(change.revision, (change,))
+            return [change.revision for change in changes]
 
-        return await self._submit(applied, changes=[change for run in runs for change in run], size=size)
+        return await self._submit(applied, changes=changes, size=size)
 
     def follow(self, prefix: str, follower: Follower) -> Snapshot:
         """See :meth:`unisono.store.local.LocalStore.follow`."""
@@ -174,13 +172,13 @@ class SqliteStore:
         """See :meth:`unisono.store.local.LocalStore.unfollow`."""
         self._followers.remove(follower)
 
-    def watch(self, prefix: str, *, after: int, marks: bool = False) -> Watch:
+    def watch(self, prefix: str, *, after: int, marks: bool = False, without: tuple[str, ...] = ()) -> Watch:
         """See :meth:`unisono.store.base.Store.watch`; the iterator also has ``aclose()``."""
         self._check_open()
         limits.check_prefix(prefix)
         if after < 0:
             raise ValueError(f"a watch after revision {after}; the least is 0")
-        return Watch(self._hub, prefix, after, marks, self._read_on)
+        return Watch(self._hub, Scope(prefix, without), after, marks, self._read_on)
 
     async def grant(self, ttl: float) -> int:
         """A new lease; durable on return."""
@@ -280,12 +278,15 @@ class SqliteStore:
 
     def _apply(self, changes: Sequence[Change], outcome: Outcome) -> Outcome:
         if changes:
-            self._mirror.apply(changes)
-            self._head.settle(changes)
+            self._take_over(changes)
             self._hub.publish(outcome.revision, changes)
-            if self._followers:
-                self._applied += changes
         return outcome
+
+    def _take_over(self, changes: Sequence[Change]) -> None:
+        self._mirror.apply(changes)
+        self._head.settle(changes)
+        if self._followers:
+            self._applied += changes
 
     async def _read_on(self, feed: Feed) -> None:
         """
@@ -295,7 +296,7 @@ class SqliteStore:
         catches up however fast others write.
         """
         after, newest = feed.through, self._mirror.revision
-        work = partial(File.history, prefix=feed.prefix, after=after, newest=newest)
+        work = partial(File.history, scope=feed.scope, after=after, newest=newest)
         await self._submit(partial(self._hub.extend, feed, after), work=work)
 
     async def _scan_back(self, prefix: str, revision: int) -> Snapshot:
