@@ -248,6 +248,27 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def end_all_of(folder: Path) -> None:
+    """Kill all processes that were started for a folder: those whose arguments or environment name it."""
+    for _ in range(10):  # what is killed may have been started again by what is killed a moment later
+        found = [process for process in psutil.process_iter() if _is_of(process, str(folder))]
+        if not found:
+            return
+        for process in found:
+            with suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(found, timeout=2.0)
+
+
+def _is_of(process: psutil.Process, folder: str) -> bool:
+    if process.pid == os.getpid():
+        return False
+    with suppress(psutil.Error):
+        told = [process.environ().get("UNISONO_STATE", ""), *process.cmdline()]
+        return any(folder in word for word in told)
+    return False
+
+
 def resident_mb(pid: int) -> float:
     """Resident memory of a process, 10^6 bytes."""
     return float(psutil.Process(pid).memory_info().rss) / 1e6

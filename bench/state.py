@@ -7,10 +7,11 @@ Our node keeps its state on SQLite with full sync, a fresh etcd member its own w
 one disk, both for each answered put. Values have 100 bytes. 64 connections each ask again as soon as they
 are answered. Rounds of the two take turns, and medians are compared.
 
-What asks must not be what is measured, on few cores: our node is asked by the engine's load generator, over
-HTTP/1.1; etcd by nghttp2's h2load over gRPC (Debian and Ubuntu: apt install nghttp2-client), which is written
-in C and makes no sense of the answers, and over etcd's own JSON, by our load generator. The better of the two
-counts for etcd. How much processor time went into asking is in the table.
+What asks must not be what is measured, on few cores: both are asked by nghttp2's h2load (Debian and Ubuntu:
+apt install nghttp2-client), which is written in C and makes no sense of the answers. Our node is asked as its
+services ask, over HTTP/1.1 with the token of one; etcd over gRPC, and over its own JSON by the
+engine's load generator. The better of the two counts for etcd. How much processor time went into asking is in
+the table.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import os
 import re
 import resource
 import shutil
-import socket
+import signal
 import statistics
 import subprocess
 import sys
@@ -35,14 +36,17 @@ from pathlib import Path
 
 import psutil
 
-from bench.harness import HERE, Finding, free_port, report, wait_until
+from bench.harness import HERE, Finding, end_all_of, free_port, listens, report, wait_until
 from unisono._engine import Load
+from unisono.client import NodeClient, NodeError
+from unisono.node.identity import Identities, Identity
+from unisono.node.paths import StateFolder
 
 CLIENTS = 64
-LOADS = 8  # threads of our generator; each asks for a key of its own
+LOADS = 8  # threads of our generator, which asks etcd's JSON
 VALUE = os.urandom(100)
 GOALS = {"puts": 2.0, "gets": 4.0}
-_TOKEN = "bench"
+_SERVICE = "bench"
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0)
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nothing is left running then either
     for program, package in (("etcd", "etcd-server"), ("h2load", "nghttp2-client")):
         if shutil.which(program) is None:
             print(f"{program} is missing (Debian and Ubuntu: apt install {package})", file=sys.stderr)
@@ -71,7 +76,7 @@ def main() -> int:
         etcd = stack.enter_context(_etcd(folder / "etcd"))
         ways: dict[tuple[str, str], tuple[psutil.Process, Callable[[], float]]] = {}
         for what in GOALS:
-            ways[what, "unisono"] = (node.process, node.asked(what, given.seconds))
+            ways[what, "unisono"] = (node.process, node.asked(what, given.seconds, folder))
             ways[what, "etcd, gRPC"] = (etcd.process, etcd.asked_by_grpc(what, given.seconds, folder))
             ways[what, "etcd, JSON"] = (etcd.process, etcd.asked_by_json(what, given.seconds))
         for n in range(given.rounds + 1):
@@ -146,22 +151,25 @@ def _loads(
 
 
 class _Node:
-    """Our node, and how it is asked."""
+    """Our node, and how it is asked: by a service, where services find what they share."""
 
-    def __init__(self, process: psutil.Process, port: int) -> None:
+    def __init__(self, process: psutil.Process, folder: StateFolder) -> None:
         self.process = process
-        self._port = port
-        self._headers = {"authorization": f"Bearer {_TOKEN}"}
+        self._folder = folder
+        identity = Identity(_SERVICE, _SERVICE, "bench-1")
+        self._token = Identities.kept_in(folder.identity_secret).make(identity)
 
-    def asked(self, what: str, seconds: float) -> Callable[[], float]:
-        """A round of puts or gets; all keys are there."""
-        _loads(self._url, "PUT", lambda _: VALUE, 0.2, self._headers)
-        if what == "puts":
-            return lambda: _loads(self._url, "PUT", lambda _: VALUE, seconds, self._headers)
-        return lambda: _loads(self._url, "GET", lambda _: b"", seconds, self._headers)
-
-    def _url(self, n: int) -> str:
-        return f"http://127.0.0.1:{self._port}/v1/kv/key-{n}?namespace=bench"
+    def asked(self, what: str, seconds: float, folder: Path) -> Callable[[], float]:
+        """A round of puts or gets; the key is there."""
+        value = folder / "value"
+        value.write_bytes(VALUE)
+        # h2load gives the method POST to what has a body, unless it is told otherwise.
+        asking = ["-d", str(value), "-H", ":method: PUT"] if what == "puts" else []
+        command = [
+            *_h2load(seconds), "--h1", "-B", f"unix:{self._folder.services_socket}", *asking,
+            "-H", f"authorization: Bearer {self._token}", "http://node/v1/kv/key-0",
+        ]  # fmt: skip
+        return lambda: _answers(command) / seconds
 
 
 class _Etcd:
@@ -191,21 +199,18 @@ class _Etcd:
         framed = folder / f"{what}.grpc"
         framed.write_bytes(b"\0" + len(message).to_bytes(4, "big") + message)
         command = [
-            "h2load", "-c", str(CLIENTS), "-m", "1", "-t", "1", "-D", f"{seconds * 1000:.0f}ms",
-            "-d", str(framed), "-H", "content-type: application/grpc", "-H", "te: trailers",
+            *_h2load(seconds), "-m", "1", "-d", str(framed),
+            "-H", "content-type: application/grpc", "-H", "te: trailers",
             f"http://127.0.0.1:{self._port}/etcdserverpb.KV/{call}",
         ]  # fmt: skip
 
         def ask() -> float:
             before = self._revision()
-            said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-            good = re.search(r"status codes: (\d+) 2xx, 0 3xx, 0 4xx, 0 5xx", said)
-            if good is None or int(good[1]) == 0:
-                raise RuntimeError(f"h2load: {said}")
+            answers = _answers(command)
             # A call that fails has status 200 all the same, so the puts are counted where they should be.
-            if what == "puts" and self._revision() - before < int(good[1]):
-                raise RuntimeError(f"etcd made {self._revision() - before} of {good[1]} puts")
-            return int(good[1]) / seconds
+            if what == "puts" and self._revision() - before < answers:
+                raise RuntimeError(f"etcd made {self._revision() - before} of {answers} puts")
+            return answers / seconds
 
         return ask
 
@@ -217,6 +222,19 @@ class _Etcd:
         return int(json.loads(done.stdout)["header"]["revision"])
 
 
+def _h2load(seconds: float) -> list[str]:
+    return ["h2load", "-c", str(CLIENTS), "-t", "1", "-D", f"{seconds * 1000:.0f}ms"]
+
+
+def _answers(command: list[str]) -> int:
+    """So many good answers as h2load was given; RuntimeError if it had others, or none."""
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    good = re.search(r"status codes: (\d+) 2xx, 0 3xx, 0 4xx, 0 5xx", said)
+    if good is None or int(good[1]) == 0:
+        raise RuntimeError(f"h2load: {said}")
+    return int(good[1])
+
+
 def _field(number: int, value: bytes) -> bytes:
     """A field of bytes in protobuf's encoding, of less than 128."""
     return bytes([number << 3 | 2, len(value)]) + value
@@ -225,14 +243,19 @@ def _field(number: int, value: bytes) -> bytes:
 @contextmanager
 def _node(folder: Path) -> Iterator[_Node]:
     folder.mkdir()
-    port = free_port()
-    command = [
-        sys.executable, "-m", "unisono", "node",
-        "--listen", f"127.0.0.1:{free_port()}", "--api", f"127.0.0.1:{port}",
-    ]  # fmt: skip
-    environment = {"UNISONO_STATE": str(folder / "state"), "UNISONO_API_TOKEN": _TOKEN}
-    with _process(command, folder, port, environment) as process:
-        yield _Node(process, port)
+    state = StateFolder(folder / "state")
+    environment = {"UNISONO_STATE": str(state.path)}
+    command = [sys.executable, "-m", "unisono"]
+    file = folder / "unisono.yaml"
+    service = {"command": ["true"], "deploy": {"replicas": 0}}
+    file.write_text(json.dumps({"name": _SERVICE, "services": {_SERVICE: service}}))  # JSON is YAML
+    listen = ["node", "--listen", f"127.0.0.1:{free_port()}"]
+    with _process([*command, *listen], folder, lambda: _answers_at(state.api_socket), environment) as process:
+        subprocess.run(
+            [*command, "up", "-d", "-f", str(file)],
+            env={**os.environ, **environment}, capture_output=True, check=True,
+        )  # fmt: skip
+        yield _Node(process, state)
 
 
 @contextmanager
@@ -244,37 +267,36 @@ def _etcd(folder: Path) -> Iterator[_Etcd]:
         "etcd", f"--data-dir={folder}/data", f"--listen-client-urls={client}",
         f"--advertise-client-urls={client}", f"--listen-peer-urls=http://127.0.0.1:{peer}",
     ]  # fmt: skip
-    with _process(command, folder, port, {}) as process:
+    with _process(command, folder, lambda: listens(port), {}) as process:
         yield _Etcd(process, port)
 
 
 @contextmanager
 def _process(
-    command: list[str], folder: Path, port: int, environment: dict[str, str]
+    command: list[str], folder: Path, serves: Callable[[], bool], environment: dict[str, str]
 ) -> Iterator[psutil.Process]:
-    """A server that listens at a port, and all that it started, gone with the block."""
+    """A server, from when it serves, and all that it started, gone with the block."""
     with (folder / "log").open("wb") as log:
         started = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **environment}
         )
     process = psutil.Process(started.pid)
     try:
-        wait_until(lambda: _listens(port) or started.poll() is not None, f"{command[0]} listens")
+        wait_until(lambda: serves() or started.poll() is not None, f"{command[0]} serves")
         if started.poll() is not None:
             raise RuntimeError(f"{command[0]} ended: {(folder / 'log').read_text()[-2000:]}")
         yield process
     finally:
         started.kill()
         started.wait()
-        for one in psutil.process_iter():  # a gateway outlives its node
-            with suppress(psutil.Error):
-                if any(str(folder) in word for word in one.cmdline()):
-                    one.kill()
+        end_all_of(folder)  # a gateway outlives its node
 
 
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def _answers_at(path: Path) -> bool:
+    with suppress(NodeError):
+        NodeClient(path).node()
+        return True
+    return False
 
 
 if __name__ == "__main__":

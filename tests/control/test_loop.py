@@ -12,11 +12,12 @@ import pytest
 
 from tests.control.factories import APP, Scene, application, spec
 from tests.control.test_commands import lowest
-from unisono.control import commands
+from unisono.control import commands, loop
 from unisono.control.decide import decide
 from unisono.control.leader import LeaderElection
 from unisono.control.loop import Controller
 from unisono.control.records import (
+    ELSEWHERE,
     LEADER_KEY,
     Goal,
     Happening,
@@ -32,9 +33,11 @@ from unisono.control.records import (
 )
 from unisono.control.snapshot import Snapshot
 from unisono.control.writing import parts
+from unisono.state import names as state
 from unisono.store.base import Delete, MaybeDone, NotDone, Outcome, Put
 from unisono.store.base import Snapshot as Stored
 from unisono.store.sqlite import SqliteStore
+from unisono.transactions import records as transactions
 
 LIMIT = 60.0  # seconds; generous, only to end a test that hangs
 
@@ -118,6 +121,40 @@ async def test_the_whole_way(store: SqliteStore) -> None:
 def _is_done(snapshot: Snapshot) -> bool:
     service = snapshot.services[APP, "web"].service
     return bool(service and service.rollout and service.rollout.phase is RolloutPhase.DONE)
+
+
+@pytest.mark.usefixtures("agent")
+async def test_what_services_write_is_not_decided_on(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shared state and transactions change far more often than records, and are no reason to think anew."""
+    decided: list[int] = []
+
+    def counted(snapshot: Snapshot, chance: random.Random) -> Any:
+        decided.append(snapshot.revision)
+        return decide(snapshot, chance)
+
+    monkeypatch.setattr(loop, "decide", counted)
+    async with running(store):
+        await commands.apply(store, application(spec()), allocate_port=lowest)
+        await until(store, lambda s: ready(s, 1) and _is_done(s))
+        await asyncio.sleep(0.1)
+        before = len(decided)
+        for n in range(100):
+            await store.transact(success=(Put(key=f"{state.ROOT}{APP}/kv/{n}", value=b""),))
+            await store.transact(success=(Put(key=f"{transactions.ROOT}{n}", value=b""),))
+        after = len(decided)
+        await commands.scale(store, APP, "web", 2)
+        await until(store, lambda s: ready(s, 2))
+
+    assert before == after
+
+
+def test_what_is_elsewhere_is_where_those_rooms_keep_it() -> None:
+    """The control plane may not know them, so their keys are named twice."""
+    kept = (state.ROOT, transactions.ROOT, transactions.NODES, transactions.FLOOR)
+
+    assert all(key.startswith(ELSEWHERE) for key in kept)
 
 
 @pytest.mark.usefixtures("agent")

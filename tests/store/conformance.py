@@ -421,6 +421,31 @@ class Conformance:
 
         assert [batch.revision for batch in await waiting] == [revision]
 
+    async def test_a_watch_leaves_out_what_it_is_told_to(self, store: Store) -> None:
+        """Live and in the past, without a batch for what is all left out; marks still say how far it is."""
+        start = await write(store, put("x"))
+        live = store.watch("", after=start, without=("data/", "more/"))
+        waiting = asyncio.create_task(take(live, 2))
+        await asyncio.sleep(0)
+        first = await write(store, put("a"), put("data/1"))
+        await write(store, put("data/2"), put("more/1"))
+        last = await write(store, put("dat"))
+        marked = store.watch("", after=last, marks=True, without=("data/",))
+        unseen = await write(store, put("data/3"))
+
+        expected = [(first, ["a"]), (last, ["dat"])]
+        for batches in (
+            await waiting,
+            await take(store.watch("", after=start, without=("data/", "more/")), 2),
+        ):
+            assert expected == [(b.revision, [event.key for event in b.events]) for b in batches]
+        async with asyncio.timeout(LIMIT):
+            told = await anext(marked)
+            while told.revision < unseen:
+                assert () == told.events
+                told = await anext(marked)
+        assert () == told.events
+
     async def test_watches_of_nested_prefixes(self, store: Store) -> None:
         """Each of several watches, of a key and of beginnings of it, has each event once."""
         start = await write(store, put("x"))
