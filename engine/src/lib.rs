@@ -244,13 +244,22 @@ mod python {
             self.with(|writer| Ok(writer.delete(key.as_bytes())))
         }
 
-        fn publish(&self, revision: u64) -> PyResult<()> {
-            self.with(|writer| writer.publish(revision))
+        fn leave_out(&self, key: &str) -> PyResult<()> {
+            self.with(|writer| {
+                writer.leave_out(key.as_bytes());
+                Ok(())
+            })
         }
 
-        fn progress(&self, revision: u64) -> PyResult<()> {
+        #[pyo3(signature = (revision, as_of_ns = None))]
+        fn publish(&self, revision: u64, as_of_ns: Option<u64>) -> PyResult<()> {
+            self.with(|writer| writer.publish(revision, as_of_ns.unwrap_or_else(crate::shared::now)))
+        }
+
+        #[pyo3(signature = (revision, as_of_ns = None))]
+        fn progress(&self, revision: u64, as_of_ns: Option<u64>) -> PyResult<()> {
             self.with(|writer| {
-                writer.progress(revision);
+                writer.progress(revision, as_of_ns.unwrap_or_else(crate::shared::now));
                 Ok(())
             })
         }
@@ -262,6 +271,11 @@ mod python {
 
         fn close(&self) {
             self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        }
+
+        #[staticmethod]
+        fn remove(path: PathBuf) -> PyResult<()> {
+            crate::shared::remove(&path).map_err(shared_error)
         }
     }
 
@@ -276,6 +290,28 @@ mod python {
         }
     }
 
+    /// A value in shared memory; see the stub.
+    #[pyclass(frozen, eq, get_all, module = "unisono._engine")]
+    #[derive(PartialEq)]
+    struct SharedValue {
+        value: PyBackedBytes,
+        revision: u64,
+        timestamp: Option<u64>,
+    }
+
+    #[pymethods]
+    impl SharedValue {
+        #[new]
+        fn new(value: PyBackedBytes, revision: u64, timestamp: Option<u64>) -> Self {
+            Self { value, revision, timestamp }
+        }
+
+        fn __repr__(&self) -> String {
+            let (length, revision, timestamp) = (self.value.len(), self.revision, self.timestamp);
+            format!("SharedValue({length} bytes, revision={revision}, timestamp={timestamp:?})")
+        }
+    }
+
     /// Reads a table in shared memory; see the stub.
     #[pyclass(frozen, module = "unisono._engine")]
     struct SharedReader(crate::shared::Reader);
@@ -287,9 +323,13 @@ mod python {
             crate::shared::Reader::open(&path).map(Self).map_err(shared_error)
         }
 
-        fn get<'py>(&self, py: Python<'py>, key: &str) -> PyResult<Option<(Bound<'py, PyBytes>, u64, u64)>> {
+        fn get(&self, py: Python<'_>, key: &str) -> PyResult<Option<SharedValue>> {
             let found = self.0.get(key.as_bytes()).map_err(shared_error)?;
-            Ok(found.map(|found| (PyBytes::new(py, &found.value), found.revision, found.timestamp)))
+            Ok(found.map(|found| SharedValue {
+                value: PyBytes::new(py, &found.value).into(),
+                revision: found.revision,
+                timestamp: Some(found.timestamp),
+            }))
         }
 
         fn progress(&self) -> PyResult<(u64, u64, u64)> {
@@ -302,15 +342,90 @@ mod python {
         }
     }
 
+    /// Counts in shared memory; see the stub.
+    #[pyclass(frozen, module = "unisono._engine")]
+    struct SharedCounter(crate::shared::Counter);
+
+    #[pymethods]
+    impl SharedCounter {
+        #[new]
+        fn new(path: PathBuf) -> PyResult<Self> {
+            crate::shared::Counter::open(&path).map(Self).map_err(shared_error)
+        }
+
+        #[pyo3(signature = (amount = 1))]
+        fn add(&self, amount: i64) -> PyResult<i64> {
+            self.0.add(amount).map_err(shared_error)
+        }
+
+        #[getter]
+        fn value(&self) -> i64 {
+            self.0.get()
+        }
+    }
+
+    /// Writes a ring in shared memory; see the stub.
+    #[pyclass(frozen, module = "unisono._engine")]
+    struct SharedProducer(std::sync::Mutex<Option<crate::shared::Producer>>);
+
+    #[pymethods]
+    impl SharedProducer {
+        #[new]
+        fn new(path: PathBuf, slots: usize, message_bytes: usize) -> PyResult<Self> {
+            let producer = crate::shared::Producer::open(&path, slots, message_bytes).map_err(shared_error)?;
+            Ok(Self(std::sync::Mutex::new(Some(producer))))
+        }
+
+        fn push(&self, message: &[u8]) -> PyResult<u64> {
+            let mut producer = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let producer = producer.as_mut().ok_or_else(|| PyRuntimeError::new_err("this producer is closed"))?;
+            producer.push(message).map_err(shared_error)
+        }
+
+        fn close(&self) {
+            self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        }
+    }
+
+    /// Reads a ring in shared memory; see the stub.
+    #[pyclass(frozen, module = "unisono._engine")]
+    struct SharedConsumer(std::sync::Mutex<crate::shared::Consumer>);
+
+    #[pymethods]
+    impl SharedConsumer {
+        #[new]
+        #[pyo3(signature = (path, position = None))]
+        fn new(path: PathBuf, position: Option<u64>) -> PyResult<Self> {
+            let consumer = crate::shared::Consumer::open(&path, position).map_err(shared_error)?;
+            Ok(Self(std::sync::Mutex::new(consumer)))
+        }
+
+        fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<(Bound<'py, PyBytes>, u64, u64)>> {
+            let taken = self.locked().take().map_err(shared_error)?;
+            Ok(taken.map(|taken| (PyBytes::new(py, &taken.message), taken.number, taken.lost)))
+        }
+
+        #[getter]
+        fn position(&self) -> u64 {
+            self.locked().position()
+        }
+    }
+
+    impl SharedConsumer {
+        fn locked(&self) -> std::sync::MutexGuard<'_, crate::shared::Consumer> {
+            self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        }
+    }
+
     /// An error of shared memory, as the one of Python's that says what the caller can do.
     fn shared_error(error: crate::shared::SharedError) -> PyErr {
-        use crate::shared::SharedError::{Busy, Damaged, Foreign, Full, Invalid, Io, Unreadable};
+        use crate::shared::SharedError::{Busy, Damaged, Foreign, Full, Invalid, Io, LeftOut, Unreadable};
         let text = error.to_string();
         match error {
             Io(_, cause) if cause.kind() == std::io::ErrorKind::NotFound => PyFileNotFoundError::new_err(text),
             Io(_, cause) if cause.kind() == std::io::ErrorKind::PermissionDenied => PyPermissionError::new_err(text),
             Io(..) => PyOSError::new_err(text),
-            Unreadable | Busy(_) => PyBlockingIOError::new_err(text),
+            Unreadable | LeftOut | Busy(_) => PyBlockingIOError::new_err(text),
             Full { .. } => PyMemoryError::new_err(text),
             Foreign(..) | Damaged => PyRuntimeError::new_err(text),
             Invalid(_) => PyValueError::new_err(text),
@@ -417,7 +532,11 @@ mod python {
         module.add_function(wrap_pyfunction!(simulate, module)?)?;
         module.add_class::<Clock>()?;
         module.add_class::<Load>()?;
+        module.add_class::<SharedConsumer>()?;
+        module.add_class::<SharedCounter>()?;
+        module.add_class::<SharedProducer>()?;
         module.add_class::<SharedReader>()?;
+        module.add_class::<SharedValue>()?;
         module.add_class::<SharedWriter>()?;
         module.add_class::<StateServer>()?;
         Ok(())

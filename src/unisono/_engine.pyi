@@ -8,7 +8,11 @@ from typing import Self, final
 __all__ = [
     "Clock",
     "Load",
+    "SharedConsumer",
+    "SharedCounter",
+    "SharedProducer",
     "SharedReader",
+    "SharedValue",
     "SharedWriter",
     "StateServer",
     "__version__",
@@ -245,11 +249,19 @@ class SharedWriter:
     def delete(self, key: str) -> bool:
         """Remove ``key``; tells whether it was there."""
 
-    def publish(self, revision: int) -> None:
-        """Take the place of the table before, at once and as a whole: it holds all up to ``revision``."""
+    def leave_out(self, key: str) -> None:
+        """Remove ``key`` for want of room: who does not find a key is told from now on to ask the store."""
 
-    def progress(self, revision: int) -> None:
-        """Say that all up to ``revision`` is in the table, now; a writer that is silent lets it grow old."""
+    def publish(self, revision: int, as_of_ns: int | None = None) -> None:
+        """
+        Take the place of the table before, at once and as a whole.
+
+        It holds all up to ``revision``, which was all there was at ``as_of_ns`` of this machine's monotonic
+        clock, by default now.
+        """
+
+    def progress(self, revision: int, as_of_ns: int | None = None) -> None:
+        """Say that all up to ``revision`` is in the table, as :meth:`publish`; without it, it grows old."""
 
     @property
     def epoch(self) -> int:
@@ -257,6 +269,24 @@ class SharedWriter:
 
     def close(self) -> None:
         """Let another writer in. The table stays and grows old."""
+
+    @staticmethod
+    def remove(path: str | PathLike[str]) -> None:
+        """Take away the table at ``path``, whose writer is closed; its readers learn that there is none."""
+
+@final
+class SharedValue:
+    """
+    A value, the revision that set it, and the stamp at which it came into memory: ``None`` if it did not.
+    """
+
+    def __new__(cls, value: bytes, revision: int, timestamp: int | None) -> Self: ...
+    @property
+    def value(self) -> bytes: ...
+    @property
+    def revision(self) -> int: ...
+    @property
+    def timestamp(self) -> int | None: ...
 
 @final
 class SharedReader:
@@ -267,25 +297,113 @@ class SharedReader:
         FileNotFoundError: There is no table.
         PermissionError: It may not be read.
         RuntimeError: It has another layout, or is no table; the message says what was found. Later calls
-            raise this, too, when a table of another layout took its place.
+            raise these, too, when the table was taken away or one of another layout took its place.
     """
 
     def __new__(cls, path: str | PathLike[str]) -> Self: ...
-    def get(self, key: str) -> tuple[bytes, int, int] | None:
+    def get(self, key: str) -> SharedValue | None:
         """
-        Value, revision and timestamp of ``key``, or ``None`` where it has none; no system call.
+        The value of ``key``, or ``None`` where it has none; no system call.
 
         Raises:
-            BlockingIOError: It is being written, or its writer died in the middle of it: ask the store.
+            BlockingIOError: It is being written, or its writer died in the middle of it, or the table has no
+                room for all there is and this key is not in it: ask the store.
             RuntimeError: Something other than the writer wrote to the table: ask the store.
         """
 
     def progress(self) -> tuple[int, int, int]:
         """
-        The revision up to which all is there, nanoseconds since the writer said so, and its epoch.
+        The revision up to which all is there, for how many nanoseconds that need not be all, and its epoch.
 
         What is read afterwards is at least as new.
         """
 
     def reopen(self) -> None:
         """Look for a newer table at the path, as one does whose table is old; takes system calls."""
+
+@final
+class SharedCounter:
+    """
+    A whole number of 64 bits that processes of this machine count together, in the file ``path``.
+
+    It is made, at 0, by who comes first. An addition is one step: whoever dies has added, or has not.
+
+    Raises:
+        OSError: The file can't be made or opened.
+        RuntimeError: It is something else, or of another layout.
+    """
+
+    def __new__(cls, path: str | PathLike[str]) -> Self: ...
+    def add(self, amount: int = 1) -> int:
+        """
+        Add ``amount``, which may be negative; the number after it.
+
+        Raises:
+            OverflowError: ``amount`` has more than 64 bits.
+            ValueError: The sum has; nothing was added.
+        """
+
+    @property
+    def value(self) -> int:
+        """The number."""
+
+@final
+class SharedProducer:
+    """
+    The one writer of a ring in the file ``path``: the last ``slots`` messages, for any number of consumers.
+
+    It goes on with the ring of a producer before it; one of other measures is replaced, and its messages
+    are gone. It never waits for consumers. What holds and why is in ``engine/src/shared/ring.rs``.
+
+    Args:
+        slots: 1 to 2**24; rounded up to a power of two.
+        message_bytes: The longest message; all slots together take at most 4 GiB, at once.
+
+    Raises:
+        BlockingIOError: Another process writes this ring.
+        OSError: The file can't be made, or the memory is not there.
+        ValueError: A measure is out of range.
+    """
+
+    def __new__(cls, path: str | PathLike[str], slots: int, message_bytes: int) -> Self: ...
+    def push(self, message: bytes) -> int:
+        """
+        Write a message, over the oldest if all slots are taken; its number, from 0.
+
+        Raises:
+            RuntimeError: This producer is closed.
+            ValueError: It is longer than the ring's messages may be; nothing was written.
+        """
+
+    def close(self) -> None:
+        """Let another producer in. The ring stays."""
+
+@final
+class SharedConsumer:
+    """
+    Reads each message of the ring in the file ``path``, whatever other consumers do.
+
+    Args:
+        position: The number of the first message to take; ``None``: the next that is written.
+
+    Raises:
+        FileNotFoundError: There is no ring.
+        PermissionError: It may not be read.
+        RuntimeError: It is something else, or of another layout.
+        ValueError: ``position`` lies beyond what was written: the ring is not the one it is of.
+    """
+
+    def __new__(cls, path: str | PathLike[str], position: int | None = None) -> Self: ...
+    def take(self) -> tuple[bytes, int, int] | None:
+        """
+        The next message, its number, and how many before it were overwritten since the last one was taken.
+
+        ``None`` if there is none yet; never waits.
+
+        Raises:
+            RuntimeError: Something else wrote to the ring, or one of another layout took its place.
+        """
+
+    @property
+    def position(self) -> int:
+        """The number of the message that comes next; a later consumer can go on there."""

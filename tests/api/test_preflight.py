@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from tests.api.specs import application, service
+from tests.node.test_sharing import known, view
 from unisono.api import preflight
 from unisono.api.problems import Problem
 from unisono.control.snapshot import Snapshot
 from unisono.spec.model import PublishedPort, Route
+from unisono.spec.shared import Table
 
 FREE = "127.0.0.1:1"
 
@@ -98,3 +100,18 @@ async def test_published_at_the_public_address() -> None:
 async def test_nothing_wrong() -> None:
     """An application that can run passes."""
     await preflight.check(application(), Snapshot(), FREE)
+
+
+async def test_shared_memory_of_all_applications_is_within_the_nodes() -> None:
+    """What is left is said; what the application had before counts only once."""
+    mebibyte = 1 << 20
+    others = known(view("bank", "me", Table(prefix="a/", size=3 * mebibyte)))
+    before = view("shop", "me", Table(prefix="a/", size=4 * mebibyte))
+    own = known(view("bank", "me", Table(prefix="a/", size=mebibyte)), before)
+    spec = application(service(shared=(Table(prefix="a/", size=2 * mebibyte),)))
+    with pytest.raises(Problem) as refused:
+        await preflight.check(spec, others, FREE, shared_memory=4 * mebibyte)
+    await preflight.check(spec, own, FREE, shared_memory=4 * mebibyte)
+
+    assert (409, "shared") == (refused.value.status, refused.value.errors[0]["field"])
+    assert "wants 2m, 1m are left of 4m" in refused.value.detail

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from unisono._engine import SharedReader, SharedWriter
+from unisono._engine import SharedReader, SharedValue, SharedWriter
 
 SIZE = 1 << 20
 
@@ -29,9 +29,13 @@ while True:
 """
 
 
-def whole(found: tuple[bytes, int, int]) -> bool:
+def whole(found: SharedValue) -> bool:
     """Whether the value is of one write alone."""
-    value, revision, timestamp = found
+    return whole_value(found.value, found.revision, found.timestamp)
+
+
+def whole_value(value: bytes, revision: int, timestamp: int | None) -> bool:
+    """Whether these belong together."""
     return value == revision.to_bytes(8, "little") * (len(value) // 8) and revision == timestamp
 
 
@@ -55,8 +59,8 @@ def test_another_process_reads_no_mix_and_never_goes_back(tmp_path: Path) -> Non
                     continue  # the writer lost its processor in the middle
                 assert found is not None
                 assert whole(found)
-                assert found[1] >= last
-                last, reads = found[1], reads + 1
+                assert found.revision >= last
+                last, reads = found.revision, reads + 1
         finally:
             process.kill()
 
@@ -67,7 +71,7 @@ def test_the_check_finds_a_mix() -> None:
     """A value of two writes is no whole one: the check above can fail."""
     mixed = (1).to_bytes(8, "little") + (2).to_bytes(8, "little")
 
-    assert not whole((mixed, 2, 2))
+    assert not whole_value(mixed, 2, 2)
 
 
 @pytest.mark.parametrize("run", range(5))
@@ -87,7 +91,9 @@ def test_a_killed_writer_leaves_what_can_be_read_or_is_told_and_the_next_one_hea
     writer.publish(10)
 
     assert found is None or whole(found)
-    assert reader.get("key") == (b"healed", 10, 11)
+    healed = reader.get("key")
+    assert healed is not None
+    assert (healed.value, healed.revision, healed.timestamp) == (b"healed", 10, 11)
     assert reader.progress()[::2] == (10, 2)
 
 

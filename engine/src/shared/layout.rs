@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Of the words below and what they mean; rises with every change of them.
-pub const LAYOUT: u64 = 1;
+pub const LAYOUT: u64 = 2;
 /// `UNISHMEM` in the order of bytes of this machine, so that a file of another one is refused.
 pub const MAGIC: u64 = u64::from_ne_bytes(*b"UNISHMEM");
 
@@ -31,11 +31,13 @@ pub mod header {
     pub const EPOCH: usize = 4;
     /// 1 once a newer file has taken this one's place.
     pub const RETIRED: usize = 5;
+    /// 1 once something was left out for want of room: what is not found may be there all the same.
+    pub const INCOMPLETE: usize = 6;
     /// Odd while a chain changes. In a cache line of its own, as are the next two.
     pub const STRUCTURE: usize = 8;
     /// Every change up to this revision is in the table.
     pub const REVISION: usize = 16;
-    /// When that was so: nanoseconds of the machine's monotonic clock.
+    /// As of when that was all there was: nanoseconds of the machine's monotonic clock.
     pub const ALIVE: usize = 17;
     /// Where the buckets begin.
     pub const END: usize = 32;
@@ -103,6 +105,12 @@ pub fn hash(key: &[u8]) -> u64 {
 /// Bytes of the key and of the value.
 pub fn lengths(word: u64) -> (usize, usize) {
     ((word & 0xffff_ffff) as usize, (word >> 32) as usize)
+}
+
+/// A number that no other call in this process gets.
+pub fn unique() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// Loads word `index`, in no order with others.

@@ -15,6 +15,8 @@
 //! A reader that finds its key believes the block. One that finds nothing may have passed while the key moved to a
 //! larger block, so it believes that only if the number of the whole table's structure was even and stayed the same.
 //!
+//! Where something was left out for want of room, the table says so, and absence is believed no more.
+//!
 //! # Survives deaths
 //! Readers write nothing, so their death leaves nothing. A writer that dies in mid-write leaves an odd number: readers
 //! are bounded and say [`SharedError::Unreadable`], and a reader falls back to the store. The next writer makes a whole
@@ -22,17 +24,21 @@
 //!
 //! Source of the memory order: Boehm, "Can Seqlocks Get Along With Programming Language Memory Models?", MSPC 2012.
 
+mod counter;
 mod layout;
 mod mapping;
 mod reader;
+mod ring;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
+pub use counter::Counter;
 pub use layout::{KEY_BYTES_MAX, LAYOUT, SIZE_BYTES_MAX, SIZE_BYTES_MIN};
-pub use reader::{Found, Progress, Reader};
-pub use writer::Writer;
+pub use reader::{Found, Progress, Reader, now};
+pub use ring::{Consumer, Producer, Taken};
+pub use writer::{Writer, remove};
 
 use std::fmt;
 use std::io;
@@ -49,6 +55,8 @@ pub enum SharedError {
     Unreadable,
     /// An entry's checksum is wrong, or points outside: something else wrote to the file. Ask the store.
     Damaged,
+    /// It is not in the table, which has had no room for all: ask the store.
+    LeftOut,
     /// No room is left for an entry; nothing was changed.
     Full {
         /// Bytes that the entry needs.
@@ -69,6 +77,9 @@ impl fmt::Display for SharedError {
             Self::Foreign(path, reason) => write!(f, "shared memory {}: {reason}", path.display()),
             Self::Unreadable => f.write_str("the entry is being written, or its writer died while it was"),
             Self::Damaged => f.write_str("the shared memory is damaged: something other than its writer wrote to it"),
+            Self::LeftOut => {
+                f.write_str("the key is not there, and this shared memory has no room for all that there is")
+            }
             Self::Full { needed, size } => {
                 write!(f, "no room for an entry of {needed} bytes in the {size} bytes of this shared memory")
             }

@@ -16,6 +16,8 @@ use super::writer::{bucket, to_index};
 
 /// How often a look-up begins anew before it says that the entry can't be read: some 100 microseconds.
 const TRIES: u32 = 4096;
+/// From this age on a table is looked for at its path again, so often.
+const OLD_NS: u64 = 1_000_000_000;
 /// Blocks of one chain; more of them are a loop, as a reader may meet for a moment.
 const CHAIN_MAX: usize = 1 << 16;
 
@@ -35,7 +37,7 @@ pub struct Found {
 pub struct Progress {
     /// Every change up to this revision is in it.
     pub revision: u64,
-    /// For so many nanoseconds its writer has said nothing.
+    /// So many nanoseconds ago that was all there was.
     pub age_ns: u64,
     /// Which writer it has, from 1.
     pub epoch: u64,
@@ -45,6 +47,8 @@ pub struct Progress {
 pub struct Reader {
     path: PathBuf,
     mapping: RwLock<Arc<Mapping>>,
+    /// When it was last looked whether an old table is still the one at the path.
+    looked: AtomicU64,
 }
 
 impl Reader {
@@ -53,7 +57,7 @@ impl Reader {
     /// # Errors
     /// There is none, it may not be read, or it is of another layout.
     pub fn open(path: &Path) -> Result<Self, SharedError> {
-        Ok(Self { path: path.to_owned(), mapping: RwLock::new(Arc::new(open(path)?)) })
+        Ok(Self { path: path.to_owned(), mapping: RwLock::new(Arc::new(open(path)?)), looked: AtomicU64::new(0) })
     }
 
     /// The value of `key`, or `None` where it has none.
@@ -67,6 +71,10 @@ impl Reader {
         for _ in 0..TRIES {
             match look(words, key, hash) {
                 Look::Found(found) => return Ok(Some(found)),
+                // Loaded after the look that found nothing: who saw an entry go for want of room sees this, too.
+                Look::Absent if words[header::INCOMPLETE].load(Ordering::Acquire) == 1 => {
+                    return Err(SharedError::LeftOut);
+                }
                 Look::Absent => return Ok(None),
                 Look::Damaged => return Err(SharedError::Damaged),
                 Look::Again => std::hint::spin_loop(),
@@ -99,9 +107,19 @@ impl Reader {
         Ok(())
     }
 
+    /// Whether an old table should be looked for at its path again: not each time, since a look takes system calls.
+    fn suspects(&self, words: &[AtomicU64]) -> bool {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+        let now = nanoseconds(time);
+        if now.saturating_sub(load(words, header::ALIVE)) < OLD_NS {
+            return false;
+        }
+        now.saturating_sub(self.looked.swap(now, Ordering::Relaxed)) >= OLD_NS
+    }
+
     fn current(&self) -> Result<Arc<Mapping>, SharedError> {
         let mapping = Arc::clone(&self.mapping.read().unwrap_or_else(PoisonError::into_inner));
-        if mapping.words()[header::RETIRED].load(Ordering::Acquire) == 0 {
+        if mapping.words()[header::RETIRED].load(Ordering::Acquire) == 0 && !self.suspects(mapping.words()) {
             return Ok(mapping);
         }
         self.reopen()?;
@@ -205,10 +223,22 @@ pub(super) fn open(path: &Path) -> Result<Mapping, SharedError> {
     let failed = |error| SharedError::Io(path.to_owned(), error);
     let foreign = |reason: String| SharedError::Foreign(path.to_owned(), reason);
     let file = File::open(path).map_err(failed)?;
-    let length = file.metadata().map_err(failed)?.len();
-    let mut raw = [0; header::END * 8];
-    if file.read_exact_at(&mut raw, 0).is_err() || layout::word(&raw, header::MAGIC) != layout::MAGIC {
-        return Err(foreign("is no table of unisono".into()));
+    let words = whole_file(&file, path, layout::MAGIC, "table", header::END)?;
+    let mapping = Mapping::new(&file, to_index(words), false).map_err(failed)?;
+    let buckets = load(mapping.words(), header::BUCKETS);
+    if !buckets.is_power_of_two() || buckets > words - header::END as u64 {
+        return Err(foreign(format!("is damaged: it has {words} words and says {buckets} buckets")));
+    }
+    Ok(mapping)
+}
+
+/// Words of `file`, if it is a whole `kind` of thing, as its `magic` says, of our layout and of at least `least` words.
+pub(super) fn whole_file(file: &File, path: &Path, magic: u64, kind: &str, least: usize) -> Result<u64, SharedError> {
+    let foreign = |reason: String| SharedError::Foreign(path.to_owned(), reason);
+    let length = file.metadata().map_err(|error| SharedError::Io(path.to_owned(), error))?.len();
+    let mut raw = [0; 24];
+    if file.read_exact_at(&mut raw, 0).is_err() || layout::word(&raw, header::MAGIC) != magic {
+        return Err(foreign(format!("is no {kind} of unisono")));
     }
     let found = layout::word(&raw, header::LAYOUT);
     if found != layout::LAYOUT {
@@ -217,15 +247,18 @@ pub(super) fn open(path: &Path) -> Result<Mapping, SharedError> {
             "has layout {found}, this version of unisono reads layout {ours}; use the version that the node has"
         )));
     }
-    let (words, buckets) = (layout::word(&raw, header::WORDS), layout::word(&raw, header::BUCKETS));
-    if words.checked_mul(8) != Some(length) || !buckets.is_power_of_two() || buckets > words - header::END as u64 {
-        return Err(foreign(format!("is damaged: {length} bytes, and it says {words} words and {buckets} buckets")));
+    let words = layout::word(&raw, header::WORDS);
+    if words.checked_mul(8) != Some(length) || words < least as u64 {
+        return Err(foreign(format!("is damaged: {length} bytes, and it says {words} words")));
     }
-    Mapping::new(&file, to_index(words), false).map_err(failed)
+    Ok(words)
 }
 
 /// Nanoseconds of the machine's monotonic clock, the same in each process; read without a system call on Linux.
-pub(super) fn now() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+pub fn now() -> u64 {
+    nanoseconds(rustix::time::clock_gettime(rustix::time::ClockId::Monotonic))
+}
+
+fn nanoseconds(time: rustix::time::Timespec) -> u64 {
     u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
 }

@@ -10,13 +10,13 @@ use proptest::prelude::*;
 use super::layout::{self, block, header, load};
 use super::mapping::Mapping;
 use super::writer::{bucket, to_index};
-use super::{Found, Reader, SharedError, Writer};
+use super::{Found, Reader, SharedError, Writer, now, remove};
 
 /// A folder of a test, removed with it.
-struct Folder(PathBuf);
+pub(super) struct Folder(PathBuf);
 
 impl Folder {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let name = format!("unisono-shared-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
@@ -24,7 +24,7 @@ impl Folder {
         Self(path)
     }
 
-    fn table(&self) -> PathBuf {
+    pub(super) fn table(&self) -> PathBuf {
         self.0.join("table")
     }
 
@@ -44,7 +44,7 @@ impl Drop for Folder {
 
 fn published(folder: &Folder, size: u64) -> (Writer, Reader) {
     let mut writer = Writer::create(&folder.table(), size).unwrap();
-    writer.publish(0).unwrap();
+    writer.publish(0, now()).unwrap();
     (writer, Reader::open(&folder.table()).unwrap())
 }
 
@@ -72,6 +72,43 @@ fn what_finds_no_room_is_refused_and_changes_nothing() {
 
     assert!(matches!(refused, Err(SharedError::Full { size: layout::SIZE_BYTES_MIN, .. })), "{refused:?}");
     assert_eq!(reader.get(b"key").unwrap().unwrap().value, b"old");
+}
+
+#[test]
+fn where_something_was_left_out_absence_is_not_believed() {
+    let folder = Folder::new();
+    let (mut writer, reader) = published(&folder, layout::SIZE_BYTES_MIN);
+    writer.put(b"small", b"fits", 1, 1).unwrap();
+    writer.put(b"grown", b"fitted", 1, 1).unwrap();
+    assert!(writer.put(b"grown", &[0; 16 * 1024], 2, 2).is_err());
+    writer.leave_out(b"grown");
+
+    assert!(matches!(reader.get(b"grown"), Err(SharedError::LeftOut)));
+    assert!(matches!(reader.get(b"other"), Err(SharedError::LeftOut)));
+    assert_eq!(reader.get(b"small").unwrap().unwrap().value, b"fits");
+}
+
+#[test]
+fn a_table_is_as_old_as_its_writer_says() {
+    let folder = Folder::new();
+    let (writer, reader) = published(&folder, layout::SIZE_BYTES_MIN);
+    writer.progress(5, now() - 3_000_000_000);
+
+    let progress = reader.progress().unwrap();
+    assert_eq!(progress.revision, 5);
+    assert!(progress.age_ns >= 3_000_000_000, "{progress:?}");
+}
+
+#[test]
+fn readers_of_a_table_that_was_taken_away_learn_that_there_is_none() {
+    let folder = Folder::new();
+    let (mut writer, reader) = published(&folder, layout::SIZE_BYTES_MIN);
+    writer.put(b"key", b"value", 1, 1).unwrap();
+    drop(writer);
+    remove(&folder.table()).unwrap();
+
+    assert!(matches!(reader.get(b"key"), Err(SharedError::Io(..))));
+    assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 0);
 }
 
 #[test]
@@ -105,7 +142,7 @@ fn readers_go_over_to_the_next_writers_table_at_once_and_as_a_whole() {
 
     assert!(reader.get(b"new").unwrap().is_none(), "not published yet");
     assert!(reader.get(b"old").unwrap().is_some());
-    writer.publish(2).unwrap();
+    writer.publish(2, now()).unwrap();
     assert!(reader.get(b"new").unwrap().is_some());
     assert!(reader.get(b"old").unwrap().is_none());
     assert_eq!((reader.progress().unwrap().epoch, reader.progress().unwrap().revision), (2, 2));
@@ -124,7 +161,7 @@ fn an_entry_left_half_written_is_unreadable_until_the_next_writer() {
     drop(writer);
     let mut writer = Writer::create(&folder.table(), 1 << 16).unwrap();
     writer.put(b"key", b"again", 1, 1).unwrap();
-    writer.publish(1).unwrap();
+    writer.publish(1, now()).unwrap();
     assert_eq!(reader.get(b"key").unwrap().unwrap().value, b"again");
 }
 
@@ -169,7 +206,7 @@ fn another_layout_is_named_together_with_ours() {
     folder.words().words()[header::LAYOUT].store(99, Ordering::Relaxed);
     let refused = Reader::open(&folder.table()).err().unwrap().to_string();
 
-    assert!(refused.contains("layout 99") && refused.contains("reads layout 1"), "{refused}");
+    assert!(refused.contains("layout 99") && refused.contains("reads layout 2"), "{refused}");
 }
 
 #[test]

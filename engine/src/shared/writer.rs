@@ -15,7 +15,7 @@ use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 use super::SharedError;
 use super::layout::{self, block, header, load};
 use super::mapping::Mapping;
-use super::reader::{now, open};
+use super::reader::open;
 
 /// Writes a table; one process at a time may.
 pub struct Writer {
@@ -78,37 +78,34 @@ impl Writer {
         })
     }
 
-    /// Lets readers see this table instead of the one before, which holds everything up to `revision`.
+    /// Lets readers see this table instead of the one before: it holds everything up to `revision`, all there was at
+    /// `as_of`.
     ///
     /// # Errors
     /// The file could not be renamed; readers still see the one before.
-    pub fn publish(&mut self, revision: u64) -> Result<(), SharedError> {
-        self.progress(revision);
+    pub fn publish(&mut self, revision: u64, as_of: u64) -> Result<(), SharedError> {
+        self.progress(revision, as_of);
         if self.published {
             return Ok(());
         }
-        let before = OpenOptions::new().read(true).write(true).open(&self.path).ok();
+        let before = there(&self.path);
         std::fs::rename(beside(&self.path, "new"), &self.path)
             .map_err(|error| SharedError::Io(self.path.clone(), error))?;
         self.published = true;
         // Whoever has the old one open learns by this that there is a new one; by its age it would, too.
-        if let Some(before) = before
-            && before.metadata().is_ok_and(|facts| facts.len() >= (header::END * 8) as u64)
-            && let Ok(old) = Mapping::new(&before, header::END, true)
-            && load(old.words(), header::MAGIC) == layout::MAGIC
-        {
-            old.words()[header::RETIRED].store(1, Ordering::Release);
+        if let Some(before) = before {
+            retire(&before);
         }
         Ok(())
     }
 
-    /// Says that everything up to `revision` is in the table, now. To be called again and again: a table whose writer
-    /// is silent grows old.
-    pub fn progress(&self, revision: u64) {
+    /// Says that everything up to `revision` is in the table, and that this was all there was at `as_of`, nanoseconds of
+    /// the machine's monotonic clock. To be called again and again: a table whose writer is silent grows old.
+    pub fn progress(&self, revision: u64, as_of: u64) {
         let words = self.mapping.words();
         // The revision first: a reader that sees the new time sees at least this revision.
         words[header::REVISION].store(revision, Ordering::Release);
-        words[header::ALIVE].store(now(), Ordering::Release);
+        words[header::ALIVE].store(as_of, Ordering::Release);
     }
 
     /// Which writer of this table this is, from 1.
@@ -154,6 +151,13 @@ impl Writer {
         let Some((link, at)) = self.find(key, hash) else { return false };
         self.unlink(link, at);
         true
+    }
+
+    /// Removes `key` for want of room. From now on, who does not find a key is told that it may be there all the same.
+    pub fn leave_out(&mut self, key: &[u8]) {
+        // First, so that nobody takes its going for its removal.
+        self.mapping.words()[header::INCOMPLETE].store(1, Ordering::Release);
+        self.delete(key);
     }
 
     /// Where the link to the block of `key` lies, and the block.
@@ -271,7 +275,41 @@ pub(super) fn to_index(word: u64) -> usize {
     word as usize
 }
 
-fn beside(path: &Path, end: &str) -> PathBuf {
+/// Takes the table at `path` away, whose writer is gone: its files go, and readers learn that there is none.
+///
+/// # Errors
+/// It could not be removed; it stays as it is.
+pub fn remove(path: &Path) -> Result<(), SharedError> {
+    let before = there(path);
+    let removed = std::fs::remove_file(path);
+    if let Some(before) = before {
+        retire(&before);
+    }
+    for end in ["new", "writer"] {
+        let _ = std::fs::remove_file(beside(path, end));
+    }
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(SharedError::Io(path.to_owned(), error)),
+        _ => Ok(()),
+    }
+}
+
+/// The table that lies at `path`, open to be retired.
+fn there(path: &Path) -> Option<File> {
+    OpenOptions::new().read(true).write(true).open(path).ok()
+}
+
+/// Tells those who read `table` that it is no more what lies at its path.
+fn retire(table: &File) {
+    if table.metadata().is_ok_and(|facts| facts.len() >= (header::END * 8) as u64)
+        && let Ok(old) = Mapping::new(table, header::END, true)
+        && load(old.words(), header::MAGIC) == layout::MAGIC
+    {
+        old.words()[header::RETIRED].store(1, Ordering::Release);
+    }
+}
+
+pub(super) fn beside(path: &Path, end: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".");
     name.push(end);

@@ -81,7 +81,7 @@ async def apply(here: Context, application: str, query: ApplyQuery, body: Applic
             f"the path names the application {application}, the body {body.name}; they must be the same",
         )
     known = await here.mirror.now()
-    await preflight.check(body, known, here.facts.listen)
+    await preflight.check(body, known, here.facts.listen, shared_memory=here.facts.shared_memory)
     if query.dry_run:
         plan = await commands.plan(here.store, body)
     else:

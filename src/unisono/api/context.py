@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from unisono.api.mirror import Mirror
 from unisono.api.views import Load
 from unisono.control.plan import AllocatePort
+from unisono.spec.shared import DEFAULT_NODE_BYTES
 from unisono.store.base import Store
 from unisono.timestamps.hybrid import HybridClock
 from unisono.transactions.coordinator import Coordinator
@@ -39,6 +40,7 @@ class NodeFacts:
     listen: str
     api: str | None
     ends_when_empty: bool
+    shared_memory: int = DEFAULT_NODE_BYTES  # of all tables in shared memory
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,10 @@ from unisono.api.problems import Problem
 from unisono.control.snapshot import Snapshot
 from unisono.node.drivers.base import CannotStart
 from unisono.node.drivers.process import check_startable
+from unisono.node.sharing import sizes
 from unisono.spec.model import ApplicationSpec, PublishedPort
+from unisono.spec.shared import DEFAULT_NODE_BYTES
+from unisono.spec.units import format_size
 
 _ANY = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound
 
@@ -29,15 +32,25 @@ class _Fault:
     status: HTTPStatus
 
 
-async def check(spec: ApplicationSpec, known: Snapshot, listen: str) -> None:
+async def check(
+    spec: ApplicationSpec, known: Snapshot, listen: str, *, shared_memory: int = DEFAULT_NODE_BYTES
+) -> None:
     """
-    Look for all that would keep ``spec`` from running on this machine; ``listen`` is the public address.
+    Look for all that would keep ``spec`` from running on this machine.
+
+    Args:
+        spec: What is to run.
+        known: What runs.
+        listen: The public address.
+        shared_memory: Bytes for the tables of all applications.
 
     Raises:
         Problem: 422 if something is wrong with the file, 409 if a port is in use; names every fault.
     """
     # In a thread: a PATH on a slow disk must not hold up the node.
-    faults = await asyncio.to_thread(lambda: [*_commands(spec), *_ports(spec, known, listen)])
+    faults = await asyncio.to_thread(
+        lambda: [*_commands(spec), *_memory(spec, known, shared_memory), *_ports(spec, known, listen)]
+    )
     if not faults:
         return
     wrong = any(fault.status is HTTPStatus.UNPROCESSABLE_ENTITY for fault in faults)
@@ -55,6 +68,20 @@ def _commands(spec: ApplicationSpec) -> Iterator[_Fault]:
         except CannotStart as error:
             detail = str(error).removeprefix("cannot start: ")
             yield _Fault(f"services.{name}", detail, HTTPStatus.UNPROCESSABLE_ENTITY)
+
+
+def _memory(spec: ApplicationSpec, known: Snapshot, limit: int) -> Iterator[_Fault]:
+    """The tables of all applications together have no more than the node gives them."""
+    own = {table.prefix: table.size for service in spec.services.values() for table in service.shared}
+    others = {application for application, _ in known.services} - {spec.name}
+    taken = sum(sizes(known, others).values())
+    if own and taken + sum(own.values()) > limit:
+        wants, left = format_size(sum(own.values())), format_size(max(limit - taken, 0))
+        detail = (
+            f"wants {wants}, {left} are left of {format_size(limit)} for all applications; "
+            "give the node more with --shared-memory"
+        )
+        yield _Fault("shared", detail, HTTPStatus.CONFLICT)
 
 
 def _ports(spec: ApplicationSpec, known: Snapshot, listen: str) -> Iterator[_Fault]:

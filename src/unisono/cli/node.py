@@ -84,6 +84,15 @@ def node(
             help="Write a line for each request into access.log in the state folder.",
         ),
     ] = None,
+    shared_memory: Annotated[
+        str | None,
+        typer.Option(
+            "--shared-memory",
+            metavar="SIZE",
+            envvar="UNISONO_SHARED_MEMORY",
+            help="For the tables of all applications together, such as 1g. Default: 256m.",
+        ),
+    ] = None,
     state: StateOption = None,
 ) -> None:
     """
@@ -96,6 +105,7 @@ def node(
     arguments: list[str] = []
     given = {"--listen": listen, "--api": api, "--api-token-file": api_token_file}
     given |= {"--store": store, "--store-password-file": store_password_file, "--access-log": access_log}
+    given |= {"--shared-memory": shared_memory}
     for option, value in given.items():
         if value is not None:
             arguments += [option, str(value)]

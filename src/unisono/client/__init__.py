@@ -28,6 +28,7 @@ from unisono.client.errors import (
     NodeError,
     NotAcquired,
     NotDone,
+    NotMirrored,
     NotRunning,
     Refused,
 )
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     leader = _shared.leader
     lock = _shared.lock
     look_at_quota = _shared.look_at_quota
+    mirror = _shared.mirror
     node_clock = _shared.node_clock
     quota = _shared.quota
     resize_quota = _shared.resize_quota
@@ -99,6 +101,7 @@ _SHARED = (
     "leader",
     "lock",
     "look_at_quota",
+    "mirror",
     "node_clock",
     "quota",
     "resize_quota",
@@ -129,6 +132,7 @@ __all__ = [
     "NodeError",
     "NotAcquired",
     "NotDone",
+    "NotMirrored",
     "NotRunning",
     "Put",
     "Quota",
@@ -145,6 +149,7 @@ __all__ = [
     "lock",
     "look_at_quota",
     "message",
+    "mirror",
     "node_clock",
     "participant",
     "quota",

@@ -3,6 +3,7 @@ What can go wrong between a caller and a node, sorted by what the caller does ne
 
     NodeError
     ├── NotDone          nothing happened: it may be tried again
+    │   ├── NotMirrored  memory can't answer: ask the node
     │   ├── NotRunning   no node answers: start one, or name the right state folder
     │   ├── Refused      and will not: change the request (``status``, ``problem``, ``code``)
     │   │   ├── Changed       what it was to change is not as it was expected to be: read it again
@@ -32,6 +33,10 @@ class NotDone(NodeError):
 
 class NotRunning(NotDone):
     """No node answers there; nothing was done."""
+
+
+class NotMirrored(NotDone):
+    """This machine's memory can't answer, or not as freshly as was asked for; the node can."""
 
 
 class MaybeDone(NodeError):

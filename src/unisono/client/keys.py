@@ -29,6 +29,7 @@ Consistency = Literal["linearizable", "session", "bounded", "eventual"]
 
 NOT_FOUND = 404
 TOKEN = "consistency-token"  # noqa: S105 - the name of a header
+_TOKEN_BYTES = 25  # version, revision, signature: as unisono.state.tokens makes them
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,28 @@ class Session:
         """Take an answer in, unless one that came before it tells of more."""
         if revision >= self._revision:
             self.token, self._revision = token, revision
+
+    @property
+    def revision(self) -> int | None:
+        """The revision that it has seen; ``None``: none yet, or its token does not tell."""
+        if self._revision:
+            return self._revision
+        return None if self.token is None else revision_of(self.token)
+
+
+def revision_of(token: str) -> int | None:
+    """The revision that the bearer of a token has seen, if it is one of ours; a node checks that it is."""
+    try:
+        packed = base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True)
+    except ValueError:
+        return None
+    known = len(packed) == _TOKEN_BYTES and packed[0] == 1
+    return int.from_bytes(packed[1:9], "big") if known else None
+
+
+def current_session() -> Session | None:
+    """The session in which this runs."""
+    return _session.get()
 
 
 _session: ContextVar[Session | None] = ContextVar("unisono-session", default=None)

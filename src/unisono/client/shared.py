@@ -16,6 +16,7 @@ from unisono.client.connecting import Connection
 from unisono.client.holding import Holdings, HoldingsSync
 from unisono.client.insisting import insist
 from unisono.client.keyvalue import Kv, KvSync
+from unisono.client.mirroring import Mirror, MirrorSync, Tables
 from unisono.timestamps.hybrid import HybridClock
 
 MAX_TIMESTAMPS = 1 << 16
@@ -54,9 +55,10 @@ class Clock(HybridClock):
 class Shared(Holdings):
     """The shared state of one application, with asyncio; may be used by several tasks and loops."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, tables: Tables | None = None) -> None:
         super().__init__(connection)
         self.kv = Kv(connection)
+        self.mirror = Mirror(self.kv, tables or Tables({}))
         self._batches: dict[asyncio.AbstractEventLoop, _Batch] = {}
 
     async def tso(self) -> int:
@@ -93,9 +95,10 @@ class Shared(Holdings):
 class SharedSync(HoldingsSync):
     """As :class:`Shared`, for threads."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, tables: Tables | None = None) -> None:
         super().__init__(connection)
         self.kv = KvSync(connection)
+        self.mirror = MirrorSync(self.kv, tables or Tables({}))
 
     def tso(self) -> int:
         """As :meth:`Shared.tso`; each call is a request."""
@@ -136,18 +139,23 @@ def connect_sync(
 @cache
 def default() -> Shared:
     """That of the application whose instance this is."""
-    return Shared(_default_connection())
+    return Shared(_default_connection(), _default_tables())
 
 
 @cache
 def default_sync() -> SharedSync:
     """As :func:`default`, without asyncio."""
-    return SharedSync(_default_connection())
+    return SharedSync(_default_connection(), _default_tables())
 
 
 @cache
 def _default_connection() -> Connection:
     return Connection()
+
+
+@cache
+def _default_tables() -> Tables:
+    return Tables()
 
 
 def _connection(api: str | None, token: str | None, namespace: str | None) -> Connection:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     leader = _shared.leader
     lock = _shared.lock
     look_at_quota = _shared.look_at_quota
+    mirror = _shared.mirror
     node_clock = _shared.node_clock
     quota = _shared.quota
     resize_quota = _shared.resize_quota
@@ -47,6 +48,7 @@ __all__ = [
     "lock",
     "look_at_quota",
     "message",
+    "mirror",
     "node_clock",
     "quota",
     "resize_quota",

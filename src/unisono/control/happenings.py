@@ -61,6 +61,11 @@ KINDS: dict[str, tuple[str, str]] = {
         "node",
         "A branch may come to another end than its transaction; an operator should look (`unisono txn`).",
     ),
+    "shared-memory-full": (
+        "node",
+        "A table in shared memory has no room for all it mirrors; the node is asked for what is missing.",
+    ),
+    "shared-memory-failed": ("node", "A table in shared memory can't be kept; the node is asked instead."),
     "node-started": ("node", "A node began to serve."),
     "leader-elected": ("controller", "A node's controller decides from now on."),
 }

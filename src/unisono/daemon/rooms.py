@@ -28,8 +28,12 @@ from unisono.gateway.errors import GatewayError
 from unisono.gateway.link import GatewayLink
 from unisono.gateway.process import GatewayProcess
 from unisono.gateway.table import AccessLog
+from unisono.node import sharing
 from unisono.node.agent import Agent
 from unisono.node.measuring import measured
+from unisono.node.paths import StateFolderError
+from unisono.spec.units import format_size
+from unisono.state.shared_memory import SharedMemory
 from unisono.transactions import figures
 from unisono.transactions.records import Record
 
@@ -46,6 +50,7 @@ class Rooms:
         self._coordinator = beginning.coordinator
         self._stopping = beginning.stopping
         store, node_id = beginning.store, beginning.node_id
+        self._node_id = node_id
         self._gateway = GatewayProcess(self._folder.gateway_socket, self._folder.gateway_table)
         self._link = GatewayLink(self._folder.gateway_socket)
         access_log = settings.access_log and AccessLog(
@@ -54,6 +59,8 @@ class Rooms:
         self._agent = Agent(
             store, node_id, self._folder, self._link, settings.listen, access_log=access_log or None
         )
+        self._shared = SharedMemory(store, self._folder.shared_memory, beginning.clock, self._agent.tell)
+        self._no_memory = ""  # why tables are not kept, as it was told
         self._controller = Controller(
             store,
             node_id,
@@ -71,6 +78,7 @@ class Rooms:
             listen=settings.listen,
             api=settings.api,
             ends_when_empty=settings.ends_when_empty,
+            shared_memory=settings.shared_memory,
         )
         context = Context(
             store=store,
@@ -90,6 +98,7 @@ class Rooms:
     async def run(self, work: Work) -> None:
         """Until the node is told to end; then end all ``work``."""
         work.start("gateway", self._gateway.run(self._on_gateway))
+        work.start("shared-memory", self._share())
         work.start("agent", self._agent.run())
         work.start("controller", self._controller.run())
         work.start("api", self._serve_api(), may_end=True)
@@ -103,6 +112,27 @@ class Rooms:
         """Adopting what runs comes first: the API's frameworks take longer to import than that takes."""
         await self._agent.ready.wait()
         await self._api.run()
+
+    async def _share(self) -> None:
+        """Keep the tables in shared memory that the services of this node want."""
+        await self._mirror.now()
+        self._mirror.on_services(self._choose_tables)
+        self._choose_tables()
+        await self._shared.run()
+
+    def _choose_tables(self) -> None:
+        limit = self._settings.shared_memory
+        kept, left = sharing.tables(self._mirror.latest, self._node_id, self._folder, limit)
+        reason = f"no room for {', '.join(map(str, left))} in --shared-memory {format_size(limit)}"
+        if kept:
+            try:
+                self._folder.make_shared_memory()
+            except StateFolderError as error:
+                kept, left, reason = frozenset(), (*kept, *left), str(error)
+        if left and reason != self._no_memory:
+            self._agent.tell("shared-memory-failed", reason)
+        self._no_memory = reason if left else ""
+        self._shared.want(kept)
 
     def _on_doubt(self, record: Record) -> None:
         reason = record.heuristic.reason if record.heuristic else ""

@@ -11,6 +11,8 @@ from typing import Literal
 from unisono.api.addresses import BadAddress, parse_address
 from unisono.api.tokens import BadToken, read_token
 from unisono.node.paths import StateFolder, default_state_folder
+from unisono.spec.shared import DEFAULT_NODE_BYTES
+from unisono.spec.units import parse_size
 from unisono.store.addresses import BadStoreAddress, parse_store
 
 DEFAULT_LISTEN = "127.0.0.1:8080"
@@ -40,6 +42,7 @@ class Settings:
     store_password_file: Path | None = None
     store_password: str | None = field(default=None, repr=False)
     access_log: Literal["json", "combined"] | None = None
+    shared_memory: int = DEFAULT_NODE_BYTES
     ends_when_empty: bool = False
     notify_socket: str | None = None
 
@@ -59,6 +62,7 @@ def settings_of(arguments: list[str] | None) -> tuple[Settings, bool]:
     parser.add_argument("--store", metavar="ADDRESS")
     parser.add_argument("--store-password-file", type=Path, metavar="FILE")
     parser.add_argument("--access-log", choices=("json", "combined"))
+    parser.add_argument("--shared-memory", metavar="SIZE")
     parser.add_argument("--ends-when-empty", action="store_true")
     parser.add_argument("--log-to-folder", action="store_true")
     given = parser.parse_args(arguments)
@@ -74,6 +78,7 @@ def settings_of(arguments: list[str] | None) -> tuple[Settings, bool]:
             parse_address(address)
         if given.store is not None:
             parse_store(given.store)
+        shared_memory = _shared_memory(given.shared_memory)
     except (BadToken, BadAddress, BadStoreAddress) as error:
         raise CannotRun(str(error), EXIT_USAGE) from error
     settings = Settings(
@@ -86,7 +91,17 @@ def settings_of(arguments: list[str] | None) -> tuple[Settings, bool]:
         store_password_file=given.store_password_file,
         store_password=store_password,
         access_log=given.access_log,
+        shared_memory=shared_memory,
         ends_when_empty=given.ends_when_empty,
         notify_socket=notify_socket,
     )
     return settings, given.log_to_folder
+
+
+def _shared_memory(size: str | None) -> int:
+    if size is None:
+        return DEFAULT_NODE_BYTES
+    try:
+        return parse_size(size)
+    except ValueError as error:
+        raise CannotRun(f"--shared-memory {size!r}: want {error}", EXIT_USAGE) from error

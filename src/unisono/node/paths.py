@@ -23,6 +23,7 @@ FORMAT = 1  # of the folder as a whole; rises when an older node could not read 
 
 # sockaddr_un holds 108 bytes with the closing zero (unix(7)); the longest of our names is "/services.sock".
 _SOCKET_PATH_BYTES_MAX = 107
+_MEMORY = Path("/dev/shm")  # noqa: S108 - folders in it are made 0700, their owner is checked
 _LONGEST_SOCKET_NAME = "/gateway.sock"
 
 
@@ -128,6 +129,31 @@ class StateFolder:
     def gateway_socket(self) -> Path:
         """Where the gateway's control answers."""
         return self.sockets / "gateway.sock"
+
+    @property
+    def shared_memory(self) -> Path:
+        """``APPLICATION/DIGEST``: tables that instances read, in memory where the machine has files of it."""
+        if not _MEMORY.is_dir() or not os.access(_MEMORY, os.W_OK | os.X_OK):
+            return self.path / "shared"
+        digest = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]
+        return _MEMORY / f"unisono-{os.getuid()}-{digest}"
+
+    def shared_table(self, application: str, prefix: str) -> Path:
+        """The table of an application's keys that begin with ``prefix``."""
+        return self.shared_memory / application / hashlib.sha256(prefix.encode()).hexdigest()[:16]
+
+    def make_shared_memory(self) -> Path:
+        """
+        Make the folder of tables, readable by its owner alone.
+
+        Raises:
+            StateFolderError: It can't be made, or belongs to someone else, or is a link.
+        """
+        folder = self.shared_memory
+        if folder.is_symlink():  # all may write beside it, and might lead us elsewhere
+            raise StateFolderError(f"{folder} is a symbolic link; remove it")
+        _make_private(folder)
+        return folder
 
     def prepare(self) -> None:
         """

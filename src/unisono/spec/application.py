@@ -19,6 +19,7 @@ from unisono.spec.model import ApplicationSpec, Condition, Route, ServiceSpec
 from unisono.spec.nodes import ListNode, MapNode, find, key_mark, quoted
 from unisono.spec.outside import Outside
 from unisono.spec.ports import collisions
+from unisono.spec.shared import given_to
 from unisono.spec.tls import tls
 
 MAX_NAME = 63
@@ -154,6 +155,7 @@ def application(
         )
         specs[other] = _without_absent(service_spec(draft), services)
     specs = _with_public_tls(specs, file, tree, report)
+    specs = _with_shared(specs, file, tree, report)
     _check_mirrors(specs, tree, report)
     _check_routes(specs, tree, report)
     _check_fixed_ports(specs, tree, report)
@@ -181,6 +183,23 @@ def _with_public_tls(
     return {
         name: replace(spec, tls=found.certificates) if spec.routes else spec for name, spec in specs.items()
     }
+
+
+def _with_shared(
+    specs: dict[str, ServiceSpec], file: schema.File, tree: MapNode, report: Report
+) -> dict[str, ServiceSpec]:
+    """The application's tables in memory, each with the services that may read all that is in it."""
+    tables = file.shared or ()
+    given = {
+        name: replace(spec, shared=given_to(spec.access, tables)) if tables else spec
+        for name, spec in specs.items()
+    }
+    for table in tables:
+        if not any(table in spec.shared for spec in given.values()):
+            path = ("shared", table.prefix)
+            message = "has no effect: no service has access to all keys that begin so"
+            report.warn(message, mark=find(tree, path).mark, path=field_path(path))
+    return given
 
 
 def _check_mirrors(specs: Mapping[str, ServiceSpec], tree: MapNode, report: Report) -> None:

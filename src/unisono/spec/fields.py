@@ -21,6 +21,7 @@ from unisono.spec.access import ALL, MAX_PREFIXES, check_prefix
 from unisono.spec.nodes import ListNode, MapNode, Node, Scalar, quoted
 from unisono.spec.outside import MAX_ADDRESSES, check_address
 from unisono.spec.requests import TOKEN, HashOn
+from unisono.spec.shared import MAX_TABLE_BYTES, MAX_TABLES, MIN_TABLE_BYTES, Table, overlapping
 from unisono.spec.units import DURATION_PATTERN, SIZE_PATTERN, parse_duration, parse_size
 
 VARIABLE = {"type": "string", "pattern": r"\$"}
@@ -370,6 +371,28 @@ def _read_address(node: Node) -> str:
         raise unfit(node, str(error)) from error
 
 
+def _read_tables(node: Node) -> tuple[Table, ...]:
+    wanted = "a mapping from prefixes to sizes, such as {prices/: 16m}"
+    if not isinstance(node, MapNode):
+        raise unfit(node, wanted)
+    if len(node) > MAX_TABLES:
+        raise unfit(node, f"at most {MAX_TABLES}", found=f"{len(node)} prefixes")
+    tables = []
+    for prefix, value in node.items():
+        try:
+            check_prefix(prefix)
+        except ValueError as error:
+            raise unfit(value, str(error), found=f"the prefix {quoted(prefix)}") from error
+        size = _read_size(value)
+        if not MIN_TABLE_BYTES <= size <= MAX_TABLE_BYTES:
+            raise unfit(value, "a size from 16k to 4g")
+        tables.append(Table(prefix=prefix, size=size))
+    if both := overlapping(tables):
+        found = f"the prefix {quoted(both[1])}, which lies in {quoted(both[0])}"
+        raise unfit(node[both[1]], "prefixes of which none begins with another", found=found)
+    return tuple(tables)
+
+
 def many(wanted: str) -> Callable[[Node], Node]:
     """For a field that holds a list of models: a check that it is a list."""
 
@@ -428,4 +451,14 @@ CONCURRENCY = Kind(_read_concurrency, {"type": "integer", "minimum": 1}, {"const
 ADDRESSES = Kind(_read_addresses, {"type": "array", "items": _WORDS, "maxItems": MAX_ADDRESSES}, VARIABLE)
 PREFIXES = Kind(
     _read_prefixes, {"const": "all"}, {"type": "array", "items": _WORDS, "maxItems": MAX_PREFIXES}, VARIABLE
+)
+TABLES = Kind(
+    _read_tables,
+    {
+        "type": "object",
+        "maxProperties": MAX_TABLES,
+        "additionalProperties": {
+            "anyOf": [{"type": "integer"}, {"type": "string", "pattern": rf"^({SIZE_PATTERN})$|\$"}]
+        },
+    },
 )

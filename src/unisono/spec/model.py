@@ -31,6 +31,7 @@ from unisono.spec.requests import (
     Tls,
     Urgency,
 )
+from unisono.spec.shared import Table
 
 
 class Condition(StrEnum):
@@ -166,6 +167,7 @@ class ServiceSpec:
     sticky: str | None = None  # a cookie; requests with it go on to the instance that they had first
     mirror: Mirror | None = None
     access: Access | None = None  # to shared state; None: everything of its application
+    shared: tuple[Table, ...] = ()  # of the application's tables in memory, those that it may read
 
     def __post_init__(self) -> None:
         if isinstance(self.concurrency, int) and self.concurrency < 1:
@@ -194,6 +196,8 @@ class ServiceSpec:
         }
         if self.protocol != "http1" or self.mode != "http":
             started_with["speaks"] = [self.mode, self.protocol]
+        if self.shared:  # it is told where they are when it starts; what they hold at most may change
+            started_with["shared"] = sorted(table.prefix for table in self.shared)
         text = json.dumps(started_with, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -24,9 +24,11 @@ def resolved(application: ApplicationSpec, builds: Mapping[str, Any]) -> dict[st
     """The application in the words of a file; ``builds`` has what it says of images to be built."""
     services = {name: _service(spec, builds.get(name)) for name, spec in application.services.items()}
     public = next((spec.tls for spec in application.services.values() if spec.tls), ())
-    top = {"tls": _escaped(secured(Tls(certificates=public)))} if public else {}
+    top: dict[str, Any] = {"tls": _escaped(secured(Tls(certificates=public)))} if public else {}
     if application.transactions.allow:
         top["transactions"] = _escaped(vars(application.transactions))
+    if tables := {t.prefix: t.size for spec in application.services.values() for t in spec.shared}:
+        top["shared"] = {prefix: format_size(size) for prefix, size in tables.items()}
     return {"name": application.name, **top, "services": _escaped(services)}
 
 

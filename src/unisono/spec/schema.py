@@ -28,6 +28,7 @@ from unisono.spec.fields import (
     RESTART,
     SIGNAL,
     SIZE,
+    TABLES,
     TEXT,
     TEXTS,
     Also,
@@ -40,6 +41,7 @@ from unisono.spec.fields import (
 )
 from unisono.spec.nodes import ListNode, MapNode, Node, Scalar, find, problem
 from unisono.spec.requests import POLICIES
+from unisono.spec.shared import Table
 from unisono.spec.written import (
     Balance,
     Canary,
@@ -485,6 +487,11 @@ class File(Model):
     )
     transactions: Transactions | None = Field(
         None, description="What transactions may call beside the services; nothing by default."
+    )
+    shared: Annotated[tuple[Table, ...], TABLES] | None = Field(
+        None,
+        description="Prefixes of shared state that each machine mirrors in memory, each with the size of its "
+        "memory, such as {prices/: 16m}; none by default.",
     )
     include: Annotated[Node, ANYTHING] | None = Field(
         None, description="Other files whose services belong to the application too."

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import grp
 import hashlib
+import json
 import os
 import pwd
 import shutil
@@ -378,6 +379,11 @@ class ProcessDriver:
                 Identity(instance.application, instance.service, instance.id)
             ),
         }
+        if spec.shared:
+            application = instance.application
+            marks["UNISONO_SHARED"] = json.dumps(
+                {t.prefix: str(self._folder.shared_table(application, t.prefix)) for t in spec.shared}
+            )
         # PYTHONUNBUFFERED: else Python holds back what it prints into a pipe until there are 8 KiB of it.
         environment = {"PYTHONUNBUFFERED": "1", **spec.inherited, **order.links, **own, **marks}
         if port is not None:
