@@ -144,8 +144,34 @@ class TestPlain:
 
         with pytest.raises(httpx.RemoteProtocolError):
             await writing
-        for task in front.plane._writing:
-            task.cancel()
+        assert front.plane._writing is not None
+        front.plane._writing.cancel()
+
+    async def test_what_comes_while_a_batch_is_written_makes_up_the_next(
+        self, front: Front, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Many small batches would cost more than few large ones, and the disk takes one at a time anyway."""
+        batches: list[int] = []
+        first, go_on = asyncio.Event(), asyncio.Event()
+        put_each = front.store.put_each
+
+        async def counted(puts: Sequence[tuple[str, bytes]]) -> Sequence[int]:
+            batches.append(len(puts))
+            first.set()
+            await go_on.wait()
+            return await put_each(puts)
+
+        monkeypatch.setattr(front.store, "put_each", counted)
+        puts = [asyncio.create_task(front.client.put("/v1/kv/a", content=b"1"))]
+        await first.wait()
+        puts += [asyncio.create_task(front.client.put(f"/v1/kv/{n}", content=b"1")) for n in range(8)]
+        await asyncio.sleep(0.2)  # they come in
+        meanwhile = list(batches)
+        go_on.set()
+        answers = await asyncio.gather(*puts)
+
+        assert ([1], 9) == (meanwhile, sum(batches))
+        assert {200} == {answer.status_code for answer in answers}
 
 
 class TestFreshness:

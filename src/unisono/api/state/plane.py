@@ -36,7 +36,8 @@ class Plane:
         self._store = store
         self._server = server
         self._loop = asyncio.get_running_loop()
-        self._writing: set[asyncio.Task[None]] = set()
+        self._closed = False
+        self._writing: asyncio.Task[None] | None = None
         self._loop.add_reader(server.writes_descriptor(), self._write)
 
     @classmethod
@@ -64,10 +65,11 @@ class Plane:
     async def close(self) -> None:
         """Take no more connections, answer what was asked, then let go of the store."""
         await asyncio.to_thread(self._server.close)
+        self._closed = True
         self._loop.remove_reader(self._server.writes_descriptor())
         self._store.unfollow(self._follow)
-        if self._writing:
-            await asyncio.wait(self._writing)
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
 
     def _follow(self, changes: Sequence[Change], revision: int) -> None:
         self._server.apply(
@@ -80,11 +82,21 @@ class Plane:
         )
 
     def _write(self) -> None:
-        taken = self._server.take_writes()
-        if taken:
-            task = asyncio.create_task(self._put(taken), name="unisono-state-writes")
-            self._writing.add(task)
-            task.add_done_callback(self._writing.discard)
+        self._loop.remove_reader(self._server.writes_descriptor())
+        self._writing = asyncio.create_task(self._put_all(), name="unisono-state-writes")
+
+    async def _put_all(self) -> None:
+        """
+        Write until nothing waits: one batch at a time, so that all that comes meanwhile makes up the next.
+
+        The store would queue it behind that one anyhow; and many small batches cost more than few large ones.
+        """
+        try:
+            while taken := self._server.take_writes():
+                await self._put(taken)
+        finally:
+            if not self._closed:
+                self._loop.add_reader(self._server.writes_descriptor(), self._write)
 
     async def _put(self, taken: Sequence[tuple[int, str, bytes]]) -> None:
         try:
