@@ -16,6 +16,7 @@ MEASUREMENTS = (
     "idle",
     "state",
     "lock_handover",
+    "shared_memory",
     "transactions",
 )
 

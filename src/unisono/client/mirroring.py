@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Literal
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 VARIABLE = "UNISONO_SHARED"
 
+_KEYS_MAX = 10_000  # whose tables are remembered
+
 Freshness = Literal["eventual", "bounded", "session"]
 
 
@@ -39,6 +41,8 @@ class Tables:
         """``paths`` by prefix; ``None``: those in the environment."""
         self._paths = paths
         self._readers: list[tuple[str, SharedReader]] = []
+        self.reads: dict[str, Callable[[str], SharedValue | None]] = {}
+        """What reads each key that was asked for: to look for its table would take half of a read."""
 
     def find(self, key: str) -> SharedReader:
         """
@@ -50,6 +54,9 @@ class Tables:
         """
         for prefix, reader in self._readers:
             if key.startswith(prefix):
+                if len(self.reads) >= _KEYS_MAX:
+                    self.reads.clear()
+                self.reads[key] = reader.get
                 return reader
         if self._paths is None:
             self._paths = _of_environment()
@@ -72,10 +79,9 @@ class _Memory:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
 
-    def get(
+    def get(  # arguments by keyword alone would cost a tenth of a read
         self,
         key: str,
-        *,
         consistency: Freshness = "eventual",
         max_staleness: float | None = None,
         token: str | None = None,
@@ -94,13 +100,12 @@ class _Memory:
             NotMirrored: Memory can't answer that; :meth:`read` can.
             ValueError: The arguments contradict each other.
         """
-        plain = consistency == "eventual" and max_staleness is None and token is None
-        if not plain:
-            _check(consistency, max_staleness, token)
-        reader = self._tables.find(key)
         try:
-            if plain:
-                return reader.get(key)
+            if consistency == "eventual" and max_staleness is None and token is None:
+                read = self._tables.reads.get(key)
+                return self._tables.find(key).get(key) if read is None else read(key)
+            _check(consistency, max_staleness, token)
+            reader = self._tables.find(key)
             if consistency == "bounded":
                 return _bounded(reader, key, max_staleness or 0.0)
             return _in_session(reader, key, token)
