@@ -33,6 +33,8 @@ pub fn text(gateway: &Gateway) -> String {
     page.sample("connections", &[("side", "client")], gateway.connections.count());
     page.family("access_log_dropped_total", "counter", "Lines of the access log that the disk was too slow for.");
     page.sample("access_log_dropped_total", &[], gateway.access_log.dropped());
+    page.family("clock_refused_total", "counter", "Stamps of requests and answers that were too far ahead to follow.");
+    page.sample("clock_refused_total", &[], gateway.stamps.refused());
     page.family("table_version", "gauge", "The routing table in force.");
     page.sample("table_version", &[], gateway.table().version);
     page.0

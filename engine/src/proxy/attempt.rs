@@ -100,6 +100,7 @@ pub async fn attempt(
     };
     let (upstream, response) = exchanged?;
     let (parts, incoming) = response.into_parts();
+    outbound.stamps.see(&parts.headers);
     place.judge(grpc::http_status(parts.status, &parts.headers), &parts.headers);
     Ok(Answered { parts, incoming, upstream, place })
 }
@@ -121,6 +122,7 @@ async fn exchange(
         deadline.write(request.headers_mut(), Instant::now());
     }
     outbound.trace.write(request.headers_mut());
+    outbound.stamps.write(request.headers_mut());
     relay.attach(&mut request);
 
     place.target.requests.more();

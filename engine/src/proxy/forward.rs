@@ -26,6 +26,8 @@ use crate::observe::trace::Trace;
 pub async fn answer(client: Rc<ClientState>, request: Request<Incoming>) -> Response<AnswerBody> {
     let (mut parts, incoming) = request.into_parts();
     let exchange = client.exchange();
+    let stamps = &client.listening.gateway.stamps;
+    stamps.see(&parts.headers);
     let is_grpc = grpc::is_grpc(&parts.headers);
     let record = Record::new(&client.listening.gateway, client.peer, &parts.method, parts.uri.path());
     let trace = Trace::of(&mut parts.headers);
@@ -33,6 +35,7 @@ pub async fn answer(client: Rc<ClientState>, request: Request<Incoming>) -> Resp
     match respond(&client, &record, trace, parts, incoming).await {
         Ok(mut response) => {
             record.answered(response.status(), None);
+            stamps.write(response.headers_mut());
             if client.listening.ends_connections() {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
@@ -45,6 +48,7 @@ pub async fn answer(client: Rc<ClientState>, request: Request<Incoming>) -> Resp
             let refusal = if is_grpc { grpc::refusal(&problem) } else { problem.response(&trace) };
             let (mut parts, text) = refusal.into_parts();
             record.answered(parts.status, Some(problem.reason.word()));
+            stamps.write(&mut parts.headers);
             if ends {
                 parts.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }

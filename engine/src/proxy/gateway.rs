@@ -18,6 +18,7 @@ use super::listen::{self, Face, Listening};
 use super::pools;
 use super::route::{Route, Routes};
 use super::shared::lock;
+use super::stamps::Stamps;
 use super::target::Target;
 use super::workers::Workers;
 use crate::control::events::{Event, Events, Kind};
@@ -41,6 +42,8 @@ pub struct Gateway {
     pub events: Events,
     /// A line for each request, where the table asks for it.
     pub access_log: AccessLog,
+    /// The clock that requests and answers are stamped by.
+    pub stamps: Arc<Stamps>,
     /// The client connections.
     pub connections: Arc<Connections>,
     /// The threads that serve them.
@@ -77,6 +80,7 @@ impl Gateway {
         let gateway = Arc::new(Self {
             events: Events::default(),
             access_log: AccessLog::default(),
+            stamps: Arc::default(),
             connections: Connections::new(connections_max, workers),
             workers: Workers::start(workers, &retired)?,
             exits: Exits::start()?,

@@ -9,7 +9,7 @@ static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host"
 static X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// Headers that the gateway adds to a request.
-const ADDED: usize = 8;
+const ADDED: usize = 9;
 static VIA: HeaderValue = HeaderValue::from_static("1.1 unisono");
 
 /// What was asked of this one connection.
@@ -112,7 +112,7 @@ impl Identity {
 /// Writes the identity over whatever a client claims, and adds Via.
 pub fn set_identity(headers: &mut HeaderMap, identity: &Identity) {
     drop_look_alikes(headers);
-    // Room for all that the gateway adds, its trace too, at once: growing costs a search for a place for each.
+    // Room for all that the gateway adds, its trace and its stamp too, at once: growing costs a search for a place for each.
     headers.reserve(ADDED);
     headers.insert(&X_FORWARDED_FOR, identity.client.clone());
     headers.insert(&X_FORWARDED_PROTO, HeaderValue::from_static(identity.scheme));
@@ -146,8 +146,15 @@ fn drop_look_alikes(headers: &mut HeaderMap) {
         name.as_str().contains('_') && {
             let dashed = name.as_str().replace('_', "-");
             dashed.starts_with("x-forwarded-")
-                || ["x-real-ip", "unisono-mirror", "content-length", "content-type", "transfer-encoding"]
-                    .contains(&dashed.as_str())
+                || [
+                    "x-real-ip",
+                    "unisono-clock",
+                    "unisono-mirror",
+                    "content-length",
+                    "content-type",
+                    "transfer-encoding",
+                ]
+                .contains(&dashed.as_str())
         }
     };
     let found: Vec<HeaderName> = headers.keys().filter(|name| is_look_alike(name)).cloned().collect();

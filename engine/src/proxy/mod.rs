@@ -35,6 +35,7 @@ pub mod revisions;
 pub mod route;
 pub mod seek;
 pub mod shared;
+pub mod stamps;
 pub mod sticky;
 pub mod target;
 pub mod tcp;

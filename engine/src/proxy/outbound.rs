@@ -2,6 +2,7 @@
 //! be sent again.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -20,6 +21,7 @@ use super::headers;
 use super::interim::Relay;
 use super::mirror::UNISONO_MIRROR;
 use super::problem::{Problem, Reason};
+use super::stamps::Stamps;
 use super::upload::{Fault, Upload};
 use crate::dispatch::Class;
 use crate::observe::record::Record;
@@ -52,6 +54,8 @@ pub struct Outbound {
     pub deadline: Option<Deadline>,
     /// What it belongs to.
     pub trace: Trace,
+    /// The clock that each try is stamped by.
+    pub stamps: Arc<Stamps>,
     /// It waits for 100 (Continue).
     expects: bool,
 }
@@ -97,8 +101,10 @@ impl Outbound {
         headers.insert(header::HOST, host.clone());
         headers.remove(&UNISONO_MIRROR);
         client.identify(host, &mut headers);
-        // Each try writes its own over it; a copy of these headers has no room to spare.
+        // Each try writes its own over these two; a copy of these headers has no room to spare.
         trace.write(&mut headers);
+        let stamps = Arc::clone(&client.listening.gateway.stamps);
+        stamps.write(&mut headers);
 
         let asks = headers.contains_key(header::EXPECT);
         let expects = asks && version >= Version::HTTP_11 && framing != Framing::Length(0);
@@ -137,6 +143,7 @@ impl Outbound {
             class: Class::default(),
             deadline: None,
             trace,
+            stamps,
             expects,
         })
     }
@@ -149,7 +156,8 @@ impl Outbound {
             Payload::Streamed(_) => return None,
         };
         let (method, uri, headers) = (self.method.clone(), self.uri.clone(), self.headers.clone());
-        (!self.upgrade).then(|| Self { method, uri, headers, payload, ..*self })
+        let stamps = Arc::clone(&self.stamps);
+        (!self.upgrade).then(|| Self { method, uri, headers, payload, stamps, ..*self })
     }
 
     /// Whether it may be sent again though it went out.
