@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.harness import Finding, PrivateNode
-from bench.transactions.load import AT_A_TIME, Participant, load
+from bench.transactions.load import Participant, load
 from bench.transactions.measures import figure_of
 from unisono.store.sqlite import SqliteStore
 from unisono.timestamps.hybrid import HybridClock
@@ -26,8 +26,10 @@ from unisono.transactions.modes import Mode
 from unisono.transactions.submission import BranchSpec, Submission
 
 SPEED = 360.0  # one hour in ten seconds
-HOURS = 4
+HOURS = 5
+RATE = 500  # transactions begun in a real second
 _TIMEOUT_MS = 3_600_000  # of the fast clock
+_AT_A_TIME = 16
 
 
 def by_number(node: PrivateNode, participant: Participant) -> Finding:
@@ -80,7 +82,7 @@ async def _age(participant: Participant) -> tuple[list[int], list[float], int, i
         try:
             for hour in range(1, HOURS + 1):
                 until = began + hour * RETENTION
-                work = [_initiate(coordinator, participant, now, until, ends) for _ in range(AT_A_TIME)]
+                work = [_initiate(coordinator, participant, now, until, ends) for _ in range(_AT_A_TIME)]
                 await asyncio.gather(*work)
                 counts.append(len((await store.scan(records.ROOT)).entries))
                 sizes.append(_megabytes(path))
@@ -100,7 +102,11 @@ async def _initiate(
     until: float,
     ends: list[float],
 ) -> None:
+    loop = asyncio.get_running_loop()
+    turn = loop.time()
     while now() < until:
+        turn += _AT_A_TIME / RATE
+        await asyncio.sleep(max(0.0, turn - loop.time()))
         branches = tuple(BranchSpec.of(one, "") for one in participant.branches(2)())
         gid = _gid_made(now())
         given = Submission(gid=gid, mode=Mode.SAGA, branches=branches, timeout_ms=_TIMEOUT_MS)

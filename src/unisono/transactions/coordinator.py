@@ -57,6 +57,7 @@ MAX_FINAL = 50_000  # final ones that are remembered
 RETENTION = 3600.0  # seconds for which they are
 TERM_TTL = 5.0  # seconds after which a node that has fallen silent is taken over from
 _CLAIMS = 50  # transactions that are taken over with one write
+_STRETCH_SECONDS = 0.05  # for which taking up what was open keeps others waiting
 _SWEEP_SECONDS = 60.0
 _FLOOR_AHEAD, _FLOOR_BEHIND = 10.0, 5.0  # seconds: see _forget
 
@@ -192,9 +193,13 @@ class Coordinator:
         alive = {entry.key.removeprefix(records.NODES) for entry in nodes.entries}
         finals: list[tuple[float, str]] = []
         left: list[tuple[Entry, Record]] = []
-        for number, entry in enumerate(stored.entries):
-            if number % 256 == 255:
-                await asyncio.sleep(0)  # others of this node have work, too
+        loop = asyncio.get_running_loop()
+        rested = loop.time()
+        for entry in stored.entries:
+            if loop.time() - rested > _STRETCH_SECONDS:
+                # Others of this node have work, too; but what goes on already waits for those still to come.
+                await asyncio.sleep(0)
+                rested = loop.time()
             if not records.is_open(entry.value):
                 record = records.decode(entry.key, entry.value)
                 ours = record.owner == self._node or record.owner not in alive

@@ -42,6 +42,19 @@ async def test_what_was_rolled_back_is_gone_and_stays_gone(on_pg: World) -> None
     assert (0, []) == (on_pg.effects(), listed(on_pg))
 
 
+async def test_17_calls_of_a_time_that_was_purged_are_refused(on_pg: World) -> None:
+    """A prepare is expired and does nothing; a commit is answered 410 and marks nothing heuristic."""
+    call = Caller(on_pg.xa())
+    old = {"Transaction_Began": "1000"}
+    on_pg.read("INSERT INTO txn_fence VALUES ('', '', 'mark', 'mark', 2000, NULL, 2000)")
+
+    prepared, committed = await call("prepare", **old), await call("commit", **old)
+
+    assert (409, "expired") == (prepared.status_code, prepared.json()["code"])
+    assert 410 == committed.status_code
+    assert (0, []) == (on_pg.effects(), listed(on_pg))
+
+
 async def test_19_a_rollback_before_its_prepare_fences_it(on_pg: World) -> None:
     """Null rollback: success, and the prepare that follows does nothing."""
     call = Caller(on_pg.xa())

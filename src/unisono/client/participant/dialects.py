@@ -37,6 +37,11 @@ class Dialect:
 
 
 LOW_WATER = f"SELECT epoch FROM {TABLE} WHERE gid = '' AND branch = ''"
+INSPECT = (  # of PostgreSQL, before PREPARE: the transaction's mark, its advisory locks, the low-water mark
+    "SELECT CAST(pg_current_xact_id() AS text),"
+    " (SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory'),"
+    f" ({LOW_WATER})"
+)
 SEAL = (
     f"UPDATE {TABLE} SET state = ?, op = ?, epoch = ?, reply = ? WHERE gid = ? AND branch = ? AND state = ?"
 )

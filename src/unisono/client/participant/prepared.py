@@ -6,7 +6,8 @@ when it is prepared under the name ``PREFIX:GID:BRANCH``. Until it is committed 
 locked and invisible; afterwards it is the evidence of what became of the branch:
 
 * commit: COMMIT PREPARED. Where there is no such transaction any more, a row ``done`` says that it has been
-  committed, and none that somebody rolled it back by hand: a contradiction, which is said, never swallowed.
+  committed, and none that somebody rolled it back by hand: a contradiction, which is said, never swallowed,
+  unless rows of that time have been purged.
 * rollback: ROLLBACK PREPARED, where "no such transaction" is fine; then the row ``fenced``, so that a prepare
   that is late finds it. If that row can't be had, the prepare is just under way: both once more.
 
@@ -21,7 +22,7 @@ import os
 from collections.abc import Generator
 from typing import Any
 
-from unisono.client.participant.dialects import Dialect
+from unisono.client.participant.dialects import INSPECT, Dialect
 from unisono.client.participant.fence import (
     ABORTED,
     ENDED,
@@ -31,6 +32,7 @@ from unisono.client.participant.fence import (
     answer_to,
     begin,
     find,
+    forgotten,
     insert,
     is_late,
     judge_forward,
@@ -55,10 +57,6 @@ _DUPLICATE = "42710"
 _NOT_POSSIBLE = "0A000"  # temporary tables, NOTIFY, exported snapshots
 
 LISTED = "SELECT 1 FROM pg_prepared_xacts WHERE gid = ? AND database = current_database()"
-INSPECT = (
-    "SELECT CAST(pg_current_xact_id() AS text),"
-    " (SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory')"
-)
 
 
 def default_prefix() -> str:
@@ -106,12 +104,11 @@ def _prepare(dialect: Dialect, call: Call, name: str) -> Fence:
     if row is None:
         row = yield from select(dialect, call)
         return _without_reply((yield from judge_forward(call, row)))
-    if (yield from is_late(call)):
-        yield Rollback()
-        return too_late(call)
     try:
         yield from work(dialect, call)
-        yield from _inspect(row)
+        if (yield from _inspect(call, row)):
+            yield Rollback()
+            return too_late(call)
         yield from _prepare_as(name)
     except Refused as error:
         yield Rollback()
@@ -123,10 +120,15 @@ def _without_reply(answer: Answer) -> Answer:
     return Done() if isinstance(answer, Done) else answer
 
 
-def _inspect(row: Row) -> Generator[Step, Any, None]:
+def _inspect(call: Call, row: Row) -> Generator[Step, Any, bool]:
     """
     See that the transaction is the one in which the fence began, unhurt, and holds no advisory locks: they
     would be kept with the prepared transaction, or outlive it in the session.
+
+    Returns:
+        Whether the call is of a transaction that began before the low-water mark. It is looked at in a
+        statement after the insert: one that looked while it inserted could miss a row that was purged, and
+        not yet see the mark that says so.
     """
     try:
         result: Result = yield Run(INSPECT, (), rows=True)
@@ -134,13 +136,14 @@ def _inspect(row: Row) -> Generator[Step, Any, None]:
         if fault.state == "25P02":
             raise Broken(ABORTED) from fault
         raise
-    mark, advisory = result.rows[0]
+    mark, advisory, low_water = result.rows[0]
     if mark != row.mark:
         raise Broken(ENDED)
     if advisory:
         raise Refused(
             "the branch's code holds an advisory lock, which can't be prepared", code="unpreparable"
         )
+    return call.began_ms is not None and low_water is not None and call.began_ms < low_water
 
 
 def _prepare_as(name: str) -> Generator[Step, Any, None]:
@@ -198,9 +201,17 @@ def _commit(dialect: Dialect, call: Call, name: str) -> Fence:
             return answer_to(fault)
     else:
         return Done()
+    return (yield from _committed_before(dialect, call, name))
+
+
+def _committed_before(dialect: Dialect, call: Call, name: str) -> Fence:
+    """What became of a branch that is not prepared."""
     yield begin(call, LOCK_MS)
     row = yield from find(dialect, call)
+    late = row is None and (yield from is_late(call))
     yield Rollback()
+    if late:
+        return forgotten(call)
     if row is not None and row.state == "done":
         return Done()
     if row is not None and row.state != "running":

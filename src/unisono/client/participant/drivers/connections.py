@@ -20,6 +20,7 @@ from unisono.client.participant.steps import Begin, Fault, Result, Run, Why
 
 SIZE = 8  # connections at a time
 WAIT = 5.0  # seconds for one of them
+PREPARED = "PREPARE TRANSACTION"  # PostgreSQL's word for it: the session is outside a transaction then
 
 
 class Plain:
@@ -41,7 +42,10 @@ class Plain:
         cursor = self._execute(step.sql.replace("?", self._marker), step.parameters)
         try:
             rows = cursor.fetchall() if step.rows else ()
-            return Result(rows=rows, count=cursor.rowcount, tag=getattr(cursor, "statusmessage", None))
+            tag = getattr(cursor, "statusmessage", None)
+            if tag == PREPARED:
+                self._open = False
+            return Result(rows=rows, count=cursor.rowcount, tag=tag)
         finally:
             cursor.close()
 

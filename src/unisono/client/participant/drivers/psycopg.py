@@ -9,7 +9,7 @@ from typing import Any
 from psycopg.rows import tuple_row
 
 from unisono.client.participant import dialects
-from unisono.client.participant.drivers.connections import Plain
+from unisono.client.participant.drivers.connections import PREPARED, Plain
 from unisono.client.participant.drivers.faults import fault_of
 from unisono.client.participant.running import AsyncDriver, Driver
 from unisono.client.participant.steps import Begin, Fault, Result, Run
@@ -91,6 +91,8 @@ class Session:
     async def run(self, step: Run) -> Result:
         cursor = await self._cursor.execute(step.sql.replace("?", "%s"), step.parameters or None)
         rows = await cursor.fetchall() if step.rows else ()
+        if cursor.statusmessage == PREPARED:
+            self._open = False
         return Result(rows=rows, count=cursor.rowcount, tag=cursor.statusmessage)
 
     async def end(self, *, keep: bool) -> None:
