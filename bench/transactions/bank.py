@@ -12,28 +12,29 @@ import json
 import sys
 from typing import Any
 
-import asyncpg
+import psycopg
 import uvicorn
+from psycopg_pool import AsyncConnectionPool
 
 from unisono.client import participant
 
 ACCOUNTS = 10_000
 _CONNECTIONS = 24
-_CHANGE = "UPDATE account SET balance = balance + $1 WHERE id = $2"
+_CHANGE = "UPDATE account SET balance = balance + %s WHERE id = %s"
 _TABLES = f"""
 CREATE TABLE account (id integer PRIMARY KEY, balance bigint NOT NULL);
 INSERT INTO account SELECT n, 0 FROM generate_series(1, {ACCOUNTS}) AS n;
 """
 
 
-def _application(pool: asyncpg.Pool) -> Any:
+def _application(pool: AsyncConnectionPool) -> Any:
     @participant.xa(pool, prefix="bench")
-    async def xa(tx: asyncpg.Connection, entry: dict[str, int]) -> None:
-        await tx.execute(_CHANGE, entry["amount"], entry["account"])
+    async def xa(tx: psycopg.AsyncConnection[Any], entry: dict[str, int]) -> None:
+        await tx.execute(_CHANGE, (entry["amount"], entry["account"]))
 
     async def plain(entry: dict[str, int]) -> None:
-        async with pool.acquire() as connection, connection.transaction():
-            await connection.execute(_CHANGE, entry["amount"], entry["account"])
+        async with pool.connection() as connection:
+            await connection.execute(_CHANGE, (entry["amount"], entry["account"]))
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
         if scope["path"] != "/plain":
@@ -47,8 +48,9 @@ def _application(pool: asyncpg.Pool) -> Any:
 
 
 async def _serve(port: int, url: str) -> None:
-    async with asyncpg.create_pool(url, min_size=_CONNECTIONS, max_size=_CONNECTIONS) as pool:
-        await pool.execute(_TABLES)
+    async with AsyncConnectionPool(url, min_size=_CONNECTIONS, max_size=_CONNECTIONS) as pool:
+        async with pool.connection() as connection:
+            await connection.execute(_TABLES)
         await participant.create_fence_async(pool)
         config = uvicorn.Config(
             _application(pool), port=port, lifespan="off", log_config=None, access_log=False
