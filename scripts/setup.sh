@@ -178,6 +178,7 @@ ensure_etcd() { # the tests of the store on etcd start one; without it they say 
 ensure_databases() { # the tests of participants start one of each; without them they say that they were skipped
   local missing=()
   compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || command -v postgres >/dev/null || missing+=(postgresql)
+  [[ -x /usr/sbin/pgbouncer ]] || command -v pgbouncer >/dev/null || missing+=(pgbouncer)
   [[ -x /usr/sbin/mariadbd ]] || command -v mariadbd >/dev/null || missing+=(mariadb-server)
   [[ ${#missing[@]} == 0 ]] && return
   install_packages "${missing[@]}" || say "${missing[*]} missing, its tests are skipped" \

@@ -11,6 +11,7 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -148,6 +149,37 @@ class Postgres(Server):
         wait_for(lambda: not _in_use(self._data), "the killed server's children to end", lambda: "")
         for path in (pid, socket, socket.with_name(socket.name + ".lock")):
             path.unlink(missing_ok=True)
+
+
+class PgBouncer(Server):
+    """PgBouncer before a PostgreSQL: two connections of it, lent for a transaction or a statement."""
+
+    stop_signal = signal.SIGINT
+
+    def __init__(self, folder: Path, *, behind: Postgres, pool_mode: str) -> None:
+        super().__init__(folder)
+        settings = f"""[databases]
+* = host=127.0.0.1 port={behind.port} user={behind.user}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {self.port}
+unix_socket_dir =
+auth_type = any
+pool_mode = {pool_mode}
+default_pool_size = 2
+ignore_startup_parameters = extra_float_digits
+"""
+        (folder / "ini").write_text(settings)
+
+    def command(self) -> Sequence[str]:
+        return [need("pgbouncer", "pgbouncer", "/usr/sbin"), str(self.folder / "ini")]
+
+    def url(self, database: str) -> str:
+        return f"postgresql://{self.user}@127.0.0.1:{self.port}/{database}"
+
+    def answers(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
 
 class MariaDB(Server):

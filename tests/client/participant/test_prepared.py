@@ -117,6 +117,21 @@ async def test_a_no_of_the_code_prepares_nothing(on_pg: World) -> None:
     assert (0, []) == (on_pg.effects(), listed(on_pg))
 
 
+async def test_24_a_stricter_isolation_by_default_changes_nothing(on_pg: World) -> None:
+    """Under REPEATABLE READ a row that came meanwhile could not be read after its insert had met it."""
+    (name,) = on_pg.read("SELECT current_database()")[0]
+    on_pg.read(f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")
+    _terminate_all(on_pg)  # new connections begin with it
+    call = Caller(on_pg.xa())
+    try:
+        await asyncio.gather(*(call.until(204, "prepare") for _ in range(4)))
+        await asyncio.gather(*(call.until(204, "commit") for _ in range(4)))
+    finally:
+        on_pg.read(f"ALTER DATABASE {name} RESET default_transaction_isolation")
+
+    assert (1, []) == (on_pg.effects(), listed(on_pg))
+
+
 async def test_26_code_that_goes_on_after_a_failed_statement_gets_no_yes(on_pg: World) -> None:
     """PREPARE in an aborted block succeeds with the tag ROLLBACK and prepares nothing."""
     code = _swallow_async if on_pg.is_async else _swallow
