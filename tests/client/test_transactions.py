@@ -1,16 +1,13 @@
 """
 Initiators against a real node and real participants, with asyncio and without.
 
-A node of its own, started once; participants on SQLite behind a server in this process.
+Participants on SQLite behind a server in this process.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -23,6 +20,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from tests.client.nodes import NodeProcess
 from tests.databases import LIMIT, wait_for
 from tests.ports import free_port
 from unisono import client
@@ -34,18 +32,13 @@ from unisono.client.transactions import Plan, new_gid
 class Site:
     """A node, and participants that note what was asked of them."""
 
-    def __init__(self, folder: Path) -> None:
-        self.state = folder / "state"
-        self.api = f"unix:{self.state / 'api.sock'}"
+    def __init__(self, folder: Path, node: NodeProcess) -> None:
+        self.api = node.api
+        self.where = node.where  # the arguments that name the node
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.file = folder / "fence.db"
         self.calls: list[tuple[str, str, str]] = []  # gid, branch, op
-
-    @property
-    def where(self) -> dict[str, Any]:
-        """The arguments that name the node."""
-        return {"api": self.api, "namespace": "shop"}
 
     def ops(self, gid: str) -> list[str]:
         """What was asked of the branches of a transaction."""
@@ -53,33 +46,21 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(tmp_path_factory: pytest.TempPathFactory, node: NodeProcess) -> Iterator[Site]:
     """The site of all tests here."""
     folder = tmp_path_factory.mktemp("initiators")
-    found = Site(folder)
-    found.state.mkdir()
-    environment = {
-        **os.environ,
-        "UNISONO_STATE": str(found.state),
-        "UNISONO_LISTEN": f"127.0.0.1:{free_port()}",
-    }
-    node = subprocess.Popen(
-        [sys.executable, "-m", "unisono", "node"], env=environment, stderr=subprocess.DEVNULL
-    )
+    found = Site(folder, node)
     server = uvicorn.Server(
         uvicorn.Config(_participants(found, folder), port=found.port, log_level="warning")
     )
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        wait_for(lambda: _runs(found), "the node", lambda: "")
         wait_for(lambda: server.started, "the participants", lambda: "")
         yield found
     finally:
         server.should_exit = True
         thread.join()
-        node.terminate()
-        node.wait(LIMIT)
 
 
 def _participants(site: Site, folder: Path) -> Starlette:
@@ -104,14 +85,6 @@ def _participants(site: Site, folder: Path) -> Starlette:
         Mount("/asked", participant.Messages(file)),
     ]
     return Starlette(routes=mounts)
-
-
-def _runs(site: Site) -> bool:
-    try:
-        client.NodeClient(site.state / "api.sock").node()
-    except client.NodeError:
-        return False
-    return True
 
 
 async def test_leaving_the_block_commits(site: Site) -> None:

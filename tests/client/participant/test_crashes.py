@@ -6,32 +6,30 @@ import asyncio
 from contextlib import AsyncExitStack
 
 from tests.client.participant.worlds import ON_MYSQL, ON_POSTGRES, Caller, World, on_mariadb, on_postgres
-from tests.databases import MariaDB, Postgres, Server, running
+from tests.databases import MariaDB, Postgres, Server
 
 
-async def test_a_killed_postgresql_is_used_again_by_every_library() -> None:
+async def test_a_killed_postgresql_is_used_again_by_every_library(postgres: Postgres) -> None:
     """What was prepared before is committed after; dead connections of the pools are found out."""
-    with running(Postgres) as server:
-        async with AsyncExitStack() as stack:
-            worlds = [await stack.enter_async_context(on_postgres(kind, server)) for kind in ON_POSTGRES]
-            ledgers = {world.kind: Caller(world.xa(prefix=world.kind)) for world in worlds}
-            for world in worlds:
-                await ledgers[world.kind].until(204, "prepare", gid="t2")
+    async with AsyncExitStack() as stack:
+        worlds = [await stack.enter_async_context(on_postgres(kind, postgres)) for kind in ON_POSTGRES]
+        ledgers = {world.kind: Caller(world.xa(prefix=world.kind)) for world in worlds}
+        for world in worlds:
+            await ledgers[world.kind].until(204, "prepare", gid="t2")
 
-            await _crash(server, worlds)
-            for world in worlds:
-                await ledgers[world.kind].until(204, "commit", gid="t2")
+        await _crash(postgres, worlds)
+        for world in worlds:
+            await ledgers[world.kind].until(204, "commit", gid="t2")
 
-            assert [1] * len(worlds) == [world.effects(gid="t2") for world in worlds]
+        assert [1] * len(worlds) == [world.effects(gid="t2") for world in worlds]
 
 
-async def test_a_killed_mariadb_is_used_again_by_every_library() -> None:
+async def test_a_killed_mariadb_is_used_again_by_every_library(mariadb: MariaDB) -> None:
     """As above, without prepared transactions."""
-    with running(MariaDB) as server:
-        async with AsyncExitStack() as stack:
-            worlds = [await stack.enter_async_context(on_mariadb(kind, server)) for kind in ON_MYSQL]
+    async with AsyncExitStack() as stack:
+        worlds = [await stack.enter_async_context(on_mariadb(kind, mariadb)) for kind in ON_MYSQL]
 
-            await _crash(server, worlds)
+        await _crash(mariadb, worlds)
 
 
 async def _crash(server: Server, worlds: list[World]) -> None:

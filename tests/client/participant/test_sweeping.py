@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
@@ -13,7 +13,7 @@ from tests.client.participant.test_prepared import listed
 from tests.client.participant.worlds import World
 from tests.databases import LIMIT
 from unisono import client
-from unisono.client.participant import sweeping
+from unisono.client.participant import Participant, sweeping
 from unisono.client.transactions import new_gid
 
 
@@ -35,8 +35,7 @@ async def test_an_orphan_of_an_aborted_transaction_is_rolled_back_and_others_are
     await _ended(node, aborted)
     await _left(on_pg, aborted, unknown)
 
-    on_pg.xa()
-    await _until(lambda: f"test:{aborted}:b1" not in listed(on_pg))
+    await _until_swept(on_pg.xa(), lambda: on_pg.row(aborted) is not None)
 
     assert sorted([f"test:{unknown}:b1", f"theirs:{aborted}:b1"]) == listed(on_pg)
     assert ("fenced", 0, "rollback") == on_pg.row(aborted)
@@ -50,8 +49,7 @@ async def test_an_orphan_of_nobody_is_presumed_aborted_when_it_is_old(
     gid = new_gid()
     await _left(on_pg, gid)
 
-    on_pg.xa()
-    await _until(lambda: f"test:{gid}:b1" not in listed(on_pg))
+    await _until_swept(on_pg.xa(), lambda: f"test:{gid}:b1" not in listed(on_pg))
 
     assert 0 == on_pg.effects(gid=gid)
 
@@ -65,8 +63,7 @@ async def test_a_node_that_can_not_be_asked_leaves_everything(
     gid = new_gid()
     await _left(on_pg, gid)
 
-    on_pg.xa()
-    await _until(lambda: "wait for the next sweep: no node answers" in caplog.text)
+    await _until_swept(on_pg.xa(), lambda: "wait for the next sweep: no node answers" in caplog.text)
 
     assert f"test:{gid}:b1" in listed(on_pg)
 
@@ -88,7 +85,8 @@ async def _left(world: World, *gids: str) -> None:
             )
 
 
-async def _until(is_so: Any) -> None:
+async def _until_swept(_: Participant, is_so: Callable[[], bool]) -> None:
+    """Wait, with a participant that is there meanwhile: it sweeps no longer than it is."""
     end = time.monotonic() + LIMIT
     while not await asyncio.to_thread(is_so):
         assert time.monotonic() < end

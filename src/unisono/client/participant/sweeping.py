@@ -19,6 +19,7 @@ import os
 import random
 import threading
 import time
+import weakref
 from typing import Literal, cast
 from urllib.parse import quote
 
@@ -50,7 +51,7 @@ Decision = Literal["commit", "rollback"]
 
 class Sweeps:
     """
-    The sweeps of one participant, in a task or a thread of their own until the loop or the process ends.
+    The sweeps of one participant, in a task or a thread of their own: until it, the loop or the process ends.
 
     Args:
         driver: The participant's database.
@@ -75,8 +76,8 @@ class Sweeps:
     def _begin_thread(self) -> None:
         node = _node()
         if node is not None:
-            asking = AskingSync(node)
-            threading.Thread(target=self._run, args=(asking,), name="unisono-orphans", daemon=True).start()
+            arguments = (weakref.ref(self), AskingSync(node))
+            threading.Thread(target=_sweep, args=arguments, name="unisono-orphans", daemon=True).start()
 
     def _begin_task(self) -> None:
         try:
@@ -85,35 +86,31 @@ class Sweeps:
             return  # the first call has one
         node = _node()
         if node is not None:
-            self._task = loop.create_task(self._run_async(AskingSync(node)), name="unisono-orphans")
+            work = _sweep_async(weakref.ref(self), AskingSync(node))
+            self._task = loop.create_task(work, name="unisono-orphans")
 
-    def _run(self, asking: AskingSync) -> None:
+    def sweep(self, asking: AskingSync) -> None:
+        """
+        One sweep, without asyncio.
+
+        Raises:
+            UpkeepFailed, NodeError: It could not be done; the next one may.
+        """
         driver = cast(Driver, self._driver)
-        time.sleep(_spread(FIRST))
-        while True:
-            try:
-                for orphan in _old(orphans(driver, prefix=self._prefix)):
-                    decision = _decision(asking, orphan)
-                    if decision is not None:
-                        finish_orphan(driver, orphan, decision, prefix=self._prefix)
-                        self._tell(orphan, decision)
-            except (UpkeepFailed, NodeError) as error:
-                self._complain(error)
-            time.sleep(_spread(EVERY))
+        for orphan in _old(orphans(driver, prefix=self._prefix)):
+            decision = _decision(asking, orphan)
+            if decision is not None:
+                finish_orphan(driver, orphan, decision, prefix=self._prefix)
+                self._tell(orphan, decision)
 
-    async def _run_async(self, asking: AskingSync) -> None:
+    async def sweep_async(self, asking: AskingSync) -> None:
+        """As :meth:`sweep`, for a database of asyncio."""
         driver = cast(AsyncDriver, self._driver)
-        await asyncio.sleep(_spread(FIRST))
-        while True:
-            try:
-                for orphan in _old(await orphans_async(driver, prefix=self._prefix)):
-                    decision = await asyncio.to_thread(_decision, asking, orphan)
-                    if decision is not None:
-                        await finish_orphan_async(driver, orphan, decision, prefix=self._prefix)
-                        self._tell(orphan, decision)
-            except (UpkeepFailed, NodeError) as error:
-                self._complain(error)
-            await asyncio.sleep(_spread(EVERY))
+        for orphan in _old(await orphans_async(driver, prefix=self._prefix)):
+            decision = await asyncio.to_thread(_decision, asking, orphan)
+            if decision is not None:
+                await finish_orphan_async(driver, orphan, decision, prefix=self._prefix)
+                self._tell(orphan, decision)
 
     def _tell(self, orphan: Orphan, decision: Decision) -> None:
         _log.warning(
@@ -125,8 +122,33 @@ class Sweeps:
             "committed" if decision == "commit" else "rolled back",
         )
 
-    def _complain(self, error: Exception) -> None:
-        _log.warning("prepared transactions of %s wait for the next sweep: %s", self._prefix, error)
+
+def _sweep(owner: weakref.ref[Sweeps], asking: AskingSync) -> None:
+    """Sweep again and again, as long as the participant is there."""
+    time.sleep(_spread(FIRST))
+    while (sweeps := owner()) is not None:
+        try:
+            sweeps.sweep(asking)
+        except (UpkeepFailed, NodeError) as error:
+            _complain(error)
+        del sweeps
+        time.sleep(_spread(EVERY))
+
+
+async def _sweep_async(owner: weakref.ref[Sweeps], asking: AskingSync) -> None:
+    """As :func:`_sweep`, with asyncio."""
+    await asyncio.sleep(_spread(FIRST))
+    while (sweeps := owner()) is not None:
+        try:
+            await sweeps.sweep_async(asking)
+        except (UpkeepFailed, NodeError) as error:
+            _complain(error)
+        del sweeps
+        await asyncio.sleep(_spread(EVERY))
+
+
+def _complain(error: Exception) -> None:
+    _log.warning("prepared transactions wait for the next sweep: %s", error)
 
 
 def _old(found: list[Orphan]) -> list[Orphan]:
