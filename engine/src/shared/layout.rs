@@ -5,6 +5,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::sequence::Word;
+
 /// Of the words below and what they mean; rises with every change of them.
 pub const LAYOUT: u64 = 2;
 /// `UNISHMEM` in the order of bytes of this machine, so that a file of another one is refused.
@@ -114,6 +116,7 @@ pub fn unique() -> u64 {
 }
 
 /// Loads word `index`, in no order with others.
-pub fn load(words: &[AtomicU64], index: usize) -> u64 {
+#[inline]
+pub fn load<W: Word>(words: &[W], index: usize) -> u64 {
     words[index].load(Ordering::Relaxed)
 }

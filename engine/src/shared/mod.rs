@@ -29,6 +29,7 @@ mod layout;
 mod mapping;
 mod reader;
 mod ring;
+mod sequence;
 mod writer;
 
 #[cfg(test)]

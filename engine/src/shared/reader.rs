@@ -6,12 +6,13 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::SharedError;
 use super::layout::{self, block, header, load};
 use super::mapping::Mapping;
+use super::sequence;
 use super::writer::{bucket, to_index};
 
 /// How often a look-up begins anew before it says that the entry can't be read: some 100 microseconds.
@@ -140,28 +141,25 @@ fn look(words: &[AtomicU64], key: &[u8], hash: u64) -> Look {
     if bucket >= words.len() {
         return Look::Damaged;
     }
-    let structure = words[header::STRUCTURE].load(Ordering::Acquire);
+    let structure = sequence::before(&words[header::STRUCTURE]);
     let mut at = to_index(words[bucket].load(Ordering::Acquire));
     for _ in 0..CHAIN_MAX {
         if at == 0 {
-            fence(Ordering::Acquire);
-            let stood = structure.is_multiple_of(2) && load(words, header::STRUCTURE) == structure;
-            return if stood { Look::Absent } else { Look::Again };
+            let stood = sequence::stood(&words[header::STRUCTURE], structure);
+            return if stood && structure.is_multiple_of(2) { Look::Absent } else { Look::Again };
         }
         if at < header::END || at.saturating_add(block::BODY) > words.len() {
             return Look::Damaged;
         }
-        let sequence = words[at + block::SEQUENCE].load(Ordering::Acquire);
-        if !sequence.is_multiple_of(2) {
+        let number = sequence::before(&words[at + block::SEQUENCE]);
+        if !number.is_multiple_of(2) {
             return Look::Again;
         }
         let read = read(words, at, key, hash);
         let next = to_index(words[at + block::NEXT].load(Ordering::Acquire));
         let other = load(words, at + block::HASH);
         let free = load(words, at + block::LENGTHS) == 0;
-        // None of the loads above may be done after the next one.
-        fence(Ordering::Acquire);
-        if load(words, at + block::SEQUENCE) != sequence {
+        if !sequence::stood(&words[at + block::SEQUENCE], number) {
             return Look::Again;
         }
         match read {
@@ -205,10 +203,10 @@ fn read(words: &[AtomicU64], at: usize, key: &[u8], hash: u64) -> Read {
         }
         sum = layout::mix(sum, word);
     }
-    let mut value = Vec::with_capacity(value_words * 8);
-    for i in 0..value_words {
-        let word = load(words, start + i);
-        value.extend_from_slice(&word.to_ne_bytes());
+    let mut value = vec![0; value_words * 8];
+    for (bytes, word) in value.chunks_exact_mut(8).zip(&words[start..]) {
+        let word = word.load(Ordering::Relaxed);
+        bytes.copy_from_slice(&word.to_ne_bytes());
         sum = layout::mix(sum, word);
     }
     value.truncate(value_length);

@@ -10,7 +10,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::Ordering;
 
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 
@@ -18,6 +18,7 @@ use super::SharedError;
 use super::layout::{self, LAYOUT, load};
 use super::mapping::Mapping;
 use super::reader::whole_file;
+use super::sequence::{self, Word};
 use super::writer::{beside, to_index};
 
 const MAGIC: u64 = u64::from_ne_bytes(*b"UNISHRNG");
@@ -95,16 +96,7 @@ impl Producer {
         }
         let words = self.mapping.words();
         let number = load(words, header::HEAD);
-        let at = place(number, self.slots, self.stride);
-        words[at + slot::SEQUENCE].store(number * 2 + 1, Ordering::Relaxed);
-        // Nothing stored below may be seen by one who does not see that number.
-        fence(Ordering::Release);
-        words[at + slot::LENGTH].store(message.len() as u64, Ordering::Relaxed);
-        for i in 0..layout::words(message.len()) {
-            words[at + slot::BODY + i].store(layout::word(message, i), Ordering::Relaxed);
-        }
-        words[at + slot::SEQUENCE].store(number * 2 + 2, Ordering::Release);
-        words[header::HEAD].store(number + 1, Ordering::Release);
+        write(words, number, self.slots, self.stride, message);
         Ok(number)
     }
 }
@@ -170,35 +162,62 @@ impl Consumer {
                 self.next = 0;
                 continue;
             }
-            let oldest = head.saturating_sub(self.slots as u64);
-            self.lost += oldest.saturating_sub(self.next);
-            self.next = self.next.max(oldest);
-            let at = place(self.next, self.slots, self.stride);
-            let wanted = self.next * 2 + 2;
-            let sequence = words[at + slot::SEQUENCE].load(Ordering::Acquire);
-            if sequence < wanted {
-                return Err(SharedError::Damaged);
-            }
-            if sequence == wanted {
-                let found = read(&words[at..at + self.stride]);
-                // None of the loads above may be done after the next one.
-                fence(Ordering::Acquire);
-                if load(words, at + slot::SEQUENCE) == wanted {
-                    let message = found.ok_or(SharedError::Damaged)?;
+            match look(words, head, self.next, self.slots, self.stride) {
+                Look::Taken(message) => {
                     self.next += 1;
                     let lost = std::mem::take(&mut self.lost);
                     return Ok(Some(Taken { message, number: self.next - 1, lost }));
                 }
+                Look::Lost(count) => {
+                    self.lost += count;
+                    self.next += count;
+                }
+                Look::Damaged => return Err(SharedError::Damaged),
             }
-            // A later one is being written over it.
-            self.lost += 1;
-            self.next += 1;
         }
     }
 }
 
+/// Writes message `number`, then counts it.
+fn write<W: Word>(words: &[W], number: u64, slots: usize, stride: usize, message: &[u8]) {
+    let at = place(number, slots, stride);
+    sequence::change(&words[at + slot::SEQUENCE], number * 2 + 1, number * 2 + 2, || {
+        words[at + slot::LENGTH].store(message.len() as u64, Ordering::Relaxed);
+        for i in 0..layout::words(message.len()) {
+            words[at + slot::BODY + i].store(layout::word(message, i), Ordering::Relaxed);
+        }
+    });
+    words[header::HEAD].store(number + 1, Ordering::Release);
+}
+
+enum Look {
+    Taken(Vec<u8>),
+    /// So many from `next` on were written over, or are being so.
+    Lost(u64),
+    Damaged,
+}
+
+/// One look for message `next`, of `head` that were counted.
+fn look<W: Word>(words: &[W], head: u64, next: u64, slots: usize, stride: usize) -> Look {
+    let oldest = head.saturating_sub(slots as u64);
+    if next < oldest {
+        return Look::Lost(oldest - next);
+    }
+    let at = place(next, slots, stride);
+    let wanted = next * 2 + 2;
+    let number = sequence::before(&words[at + slot::SEQUENCE]);
+    if number < wanted {
+        return Look::Damaged; // it was counted, and it is not there
+    }
+    let found = if number == wanted { read(&words[at..at + stride]) } else { None };
+    if number > wanted || !sequence::stood(&words[at + slot::SEQUENCE], number) {
+        return Look::Lost(1); // a later one is written over it
+    }
+    found.map_or(Look::Damaged, Look::Taken)
+}
+
 /// What the slot seems to hold; to be believed only if its sequence number stood still.
-fn read(slot: &[AtomicU64]) -> Option<Vec<u8>> {
+fn read<W: Word>(slot: &[W]) -> Option<Vec<u8>> {
     let length = to_index(load(slot, slot::LENGTH));
     let words = layout::words(length);
     if words > slot.len() - slot::BODY {
@@ -384,6 +403,46 @@ mod tests {
             for number in 0..MESSAGES {
                 producer.push(&number.to_ne_bytes().repeat(to_index(1 + number % 8))).unwrap();
             }
+        });
+    }
+    /// A producer in one thread and a consumer in another, in every order of memory; `count` is what the producer does.
+    fn modelled(count: fn(&[loom::sync::atomic::AtomicU64], u64)) {
+        use super::super::sequence::model;
+
+        model::check(move || {
+            let (slots, stride) = (1, slot::BODY + 1);
+            let words = model::words(header::END + slots * stride);
+            let producing = loom::sync::Arc::clone(&words);
+            let producer = loom::thread::spawn(move || (0..2).for_each(|number| count(&producing, number)));
+            let mut next = 0;
+            for _ in 0..2 {
+                let head = words[header::HEAD].load(Ordering::Acquire);
+                if next < head {
+                    match look(&words, head, next, slots, stride) {
+                        Look::Taken(message) => {
+                            assert_eq!(message, (next + 1).to_ne_bytes(), "not the message that was counted");
+                            next += 1;
+                        }
+                        Look::Lost(lost) => next += lost,
+                        Look::Damaged => panic!("not the message that was counted"),
+                    }
+                }
+            }
+            producer.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_message_that_is_counted_is_there_and_whole_in_every_order_of_memory() {
+        modelled(|words, number| write(words, number, 1, slot::BODY + 1, &(number + 1).to_ne_bytes()));
+    }
+
+    #[test]
+    #[should_panic(expected = "not the message that was counted")]
+    fn counted_too_early_the_model_finds_it_missing() {
+        modelled(|words, number| {
+            words[header::HEAD].store(number + 1, Ordering::Release);
+            write(words, number, 1, slot::BODY + 1, &(number + 1).to_ne_bytes());
         });
     }
 }

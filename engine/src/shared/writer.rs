@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 
@@ -16,6 +16,7 @@ use super::SharedError;
 use super::layout::{self, block, header, load};
 use super::mapping::Mapping;
 use super::reader::open;
+use super::sequence;
 
 /// Writes a table; one process at a time may.
 pub struct Writer {
@@ -255,14 +256,10 @@ fn change(words: &[AtomicU64], at: usize, work: impl FnOnce(&[AtomicU64])) {
     locked(words, at + block::SEQUENCE, work);
 }
 
-/// The writer's half of a sequence lock at `index`.
+/// Changes what the number at `index` guards.
 fn locked(words: &[AtomicU64], index: usize, work: impl FnOnce(&[AtomicU64])) {
     let before = load(words, index);
-    words[index].store(before + 1, Ordering::Relaxed);
-    // Nothing stored below may be seen by one who does not see the odd number.
-    fence(Ordering::Release);
-    work(words);
-    words[index].store(before + 2, Ordering::Release);
+    sequence::change(&words[index], before + 1, before + 2, || work(words));
 }
 
 /// Which word is the bucket of `hash`.
