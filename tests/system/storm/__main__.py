@@ -7,6 +7,7 @@ Ends with 1 if a promise was broken or could not be judged, and says which, with
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from contextlib import ExitStack
 
@@ -21,6 +22,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the first run; the others follow")
     parser.add_argument("--store", choices=("sqlite", "etcd"), default="sqlite")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nothing is left running then either
     violated = 0
     total: dict[str, int] = {}
     with ExitStack() as stack:

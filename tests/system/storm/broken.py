@@ -6,29 +6,31 @@ Each fault is planted in the code of a real node, so that what finds it would fi
 
 from __future__ import annotations
 
-import random
+import itertools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from unisono.api.state.plane import Plane
 from unisono.daemon import main
 from unisono.state import kv, oracle, quotas
+from unisono.store.sqlite import SqliteStore
 
-_chance = random.Random(7)
 
-
-def _now_and_then() -> bool:
-    return _chance.random() < 0.1
+def _every(count: int) -> Callable[[], bool]:
+    """True each so many times: a fault that is always there to be found."""
+    times = itertools.count(1)
+    return lambda: next(times) % count == 0
 
 
 def stale_read() -> None:
     """A read answers with what the key was a while ago."""
-    sound = kv.Kv.get
+    sound, now = kv.Kv.get, _every(8)
     before: dict[str, kv.Read] = {}
 
     async def get(self: kv.Kv, key: str, **more: Any) -> kv.Read:
-        if key in before and _now_and_then():
+        if key in before and now():
             return before[key]
         before[key] = await sound(self, key, **more)
         return before[key]
@@ -36,12 +38,25 @@ def stale_read() -> None:
     kv.Kv.get = get  # type: ignore[method-assign]
 
 
+def stale_plane() -> None:
+    """The data plane hears of changes a batch of commits too late."""
+    sound = Plane._follow
+    late: list[tuple[Any, int]] = []
+
+    def follow(self: Plane, changes: Any, revision: int) -> None:
+        late.append((changes, revision))
+        if len(late) > 1:
+            sound(self, *late.pop(0))
+
+    Plane._follow = follow  # type: ignore[method-assign]
+
+
 def lost_update() -> None:
     """A write is acknowledged and never made."""
-    sound = kv.Kv.put
+    sound, now = kv.Kv.put, _every(8)
 
     async def put(self: kv.Kv, key: str, value: bytes, **more: Any) -> kv.Written:
-        if _now_and_then():
+        if now():
             found = await self.get(key)
             return kv.Written(succeeded=True, revision=found.revision, token=found.token)
         return await sound(self, key, value, **more)
@@ -49,13 +64,24 @@ def lost_update() -> None:
     kv.Kv.put = put  # type: ignore[method-assign]
 
 
+def lost_in_batch() -> None:
+    """The data plane acknowledges a batch of writes and makes all but one of them."""
+    sound, now = SqliteStore.put_each, _every(8)
+
+    async def put_each(self: SqliteStore, puts: Sequence[tuple[str, bytes]]) -> Sequence[int]:
+        made = await sound(self, puts[:-1] if now() else puts)
+        return [*made, self._mirror.revision][: len(puts)]
+
+    SqliteStore.put_each = put_each  # type: ignore[method-assign]
+
+
 def repeated_timestamp() -> None:
     """The oracle gives the same timestamps to two."""
-    sound = oracle.Oracle.take
+    sound, now = oracle.Oracle.take, _every(8)
     last = [0]
 
     async def take(self: oracle.Oracle, count: int = 1) -> int:
-        if not last[0] or not _now_and_then():
+        if not last[0] or not now():
             last[0] = await sound(self, count)
         return last[0]
 
@@ -63,14 +89,14 @@ def repeated_timestamp() -> None:
 
 
 def torn_read() -> None:
-    """A scan reads its first key a while before the others."""
+    """A scan reads its first key as it was at the scan before, so each is torn that has a write between."""
     sound = kv.Kv.scan
     before: list[kv.Listing] = []
 
     async def scan(self: kv.Kv, prefix: str = "", **more: Any) -> kv.Listing:
         found = await sound(self, prefix, **more)
         torn = found
-        if before and before[-1].entries and _now_and_then():
+        if before and before[-1].entries and found.entries:
             torn = replace(found, entries=(before[-1].entries[0], *found.entries[1:]))
         before[:] = [found]
         return torn
@@ -90,18 +116,27 @@ def quota_overrun() -> None:
 
 def skipped_event() -> None:
     """A watch leaves out a revision."""
-    sound = kv.KvWatch.__anext__
+    sound, now = kv.KvWatch.__anext__, _every(8)
 
     async def following(self: kv.KvWatch) -> Any:
         changes = await sound(self)
-        return await sound(self) if not changes.resync and _now_and_then() else changes
+        return await sound(self) if not changes.resync and now() else changes
 
     kv.KvWatch.__anext__ = following  # type: ignore[method-assign]
 
 
 FAULTS: dict[str, Callable[[], None]] = {
     plant.__name__.replace("_", "-"): plant
-    for plant in (stale_read, lost_update, repeated_timestamp, torn_read, quota_overrun, skipped_event)
+    for plant in (
+        stale_read,
+        stale_plane,
+        lost_update,
+        lost_in_batch,
+        repeated_timestamp,
+        torn_read,
+        quota_overrun,
+        skipped_event,
+    )
 }
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """
 A client of the node's state over HTTP, in a process of its own, which writes down what it asks and hears.
 
-    python -m tests.system.storm.client SOCKET HISTORY NAME SEED
+    python -m tests.system.storm.client SOCKET HISTORY NAME SEED [TOKEN]
+
+With a token it is a service, at the socket where those ask; else an operator.
 
 It goes on until it is killed or its standard input ends. What is expected of it is in :mod:`.run`.
 """
@@ -62,8 +64,9 @@ class Answer:
 class Api:
     """Requests to the node at a Unix socket, one at a time, on one connection while it lasts."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, token: str | None = None) -> None:
         self._path = path
+        self._token = token
         self._connection: http.client.HTTPConnection | None = None
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
@@ -79,9 +82,12 @@ class Api:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         if content is not None and not isinstance(body, bytes):
             named["content-type"] = "application/json"
-        joint = "&" if "?" in path else "?"
+        if self._token is None:
+            path += ("&" if "?" in path else "?") + "namespace=shop"
+        else:  # it names the application; and without a query, what is plain is answered by the data plane
+            named["authorization"] = f"Bearer {self._token}"
         try:
-            connection.request(method, f"{path}{joint}namespace=shop", content, named)
+            connection.request(method, path, content, named)
             answer = Answer(connection.getresponse())
         except (OSError, http.client.HTTPException) as error:
             connection.close()
@@ -290,8 +296,8 @@ class Client:
 
 def main() -> None:
     """Ask until standard input ends."""
-    path, history, name, seed = sys.argv[1:]
-    client = Client(Api(path), Recorder(Path(history), name), name, random.Random(seed))
+    path, history, name, seed, *token = sys.argv[1:]
+    client = Client(Api(path, *token), Recorder(Path(history), name), name, random.Random(seed))
     while not select.select([sys.stdin], [], [], 0)[0]:
         client.step()
         select.select([], [], [], PAUSE)

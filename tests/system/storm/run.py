@@ -1,8 +1,10 @@
 """
 One run of the storm: a node, clients and a watcher over HTTP, shot at as a seed has it, and judged.
 
-Clients are processes that write down what they ask (:mod:`.client`). Node and clients are killed and stopped
-while they are at it; who was killed is replaced. Afterwards all of the history must keep every promise.
+Clients are processes that write down what they ask (:mod:`.client`): services, at the socket and with the
+token that those have, so that the data plane answers what it can; and operators. Node and clients are killed
+and stopped while they are at it; who was killed is replaced. Afterwards all of the history must keep every
+promise.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ import http.client
 import json
 import os
 import random
-import shutil
 import signal
 import socket
 import subprocess
@@ -26,9 +27,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from tests.ports import free_port
+from tests.system.storm import cleaner
 from tests.system.storm.client import KEYS, QUOTA, TTL_MS, Api, Client, NotSent, Unknown
 from unisono.evaluate.checkers.holdings import Holding, within
 from unisono.evaluate.checkers.linearizability import linearizable
@@ -37,6 +37,8 @@ from unisono.evaluate.checkers.sessions import revisions, sessions
 from unisono.evaluate.checkers.verdict import Verdict
 from unisono.evaluate.checkers.watches import Seen, watched
 from unisono.evaluate.history import Operation, Outcome, Recorder, load
+from unisono.node.identity import Identities, Identity
+from unisono.node.paths import StateFolder
 
 CLIENTS = 5
 LIMIT = 60.0  # seconds that anything may take on a slow machine
@@ -67,7 +69,9 @@ class Node:
 
     def __init__(self, folder: Path, store: str | None, fault: str | None) -> None:
         self.folder = folder
-        self.socket = folder / "state" / "api.sock"
+        self._state = StateFolder(folder / "state")
+        self.socket = self._state.api_socket
+        self.services = self._state.services_socket
         self._arguments = [
             *(["-m", "tests.system.storm.broken", fault] if fault else ["-m", "unisono", "node"]),
             *("--listen", f"127.0.0.1:{free_port()}"),
@@ -87,6 +91,18 @@ class Node:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"no node: {(self.folder / 'node.log').read_text()[-2000:]}")
             time.sleep(0.02)
+
+    def know_services(self) -> str:
+        """Have an application shop with a service; the token of an instance of it."""
+        file = self.folder / "unisono.yaml"
+        file.write_text(
+            '{"name": "shop", "services": {"web": {"command": ["true"], "deploy": {"replicas": 0}}}}'
+        )
+        subprocess.run(
+            [sys.executable, "-m", "unisono", "up", "-d", "-f", str(file)],
+            env=environment(self.folder), cwd=_REPOSITORY, capture_output=True, check=True, timeout=LIMIT,
+        )  # fmt: skip
+        return Identities.kept_in(self._state.identity_secret).make(Identity("shop", "web", "web-1"))
 
     def kill(self) -> None:
         """``kill -9``."""
@@ -186,6 +202,7 @@ class Storm:
 
     folder: Path
     node: Node
+    token: str
     chance: random.Random
     actors: list[Actor] = field(default_factory=list)
     shots: dict[str, int] = field(default_factory=dict)
@@ -212,17 +229,30 @@ class Storm:
                 actor.process.send_signal(signal.SIGCONT)
 
     def add(self) -> None:
-        """One client more."""
+        """One client more: a service, an operator, a service, …"""
         name = f"c{len(self.actors)}"
+        serves = len(self.actors) % 2 == 0
+        path, token = (self.node.services, [self.token]) if serves else (self.node.socket, [])
         history = self.folder / f"{name}.history"
         process = subprocess.Popen(
             [
                 sys.executable, "-m", "tests.system.storm.client",
-                str(self.node.socket), str(history), name, str(self.chance.random()),
+                str(path), str(history), name, str(self.chance.random()), *token,
             ],
             stdin=subprocess.PIPE, env=environment(self.folder), cwd=_REPOSITORY,
         )  # fmt: skip
         self.actors.append(Actor(name, history, process))
+
+    def wait_for(self, operations: int) -> None:
+        """Wait until clients have written down so many, each in two lines, or can't."""
+        deadline = time.monotonic() + LIMIT
+        while time.monotonic() < deadline:
+            if (
+                sum(one.history.read_bytes().count(b"\n") for one in self.actors if one.history.exists())
+                >= operations
+            ):
+                return
+            time.sleep(0.1)
 
     def finish(self) -> None:
         """Let every client that is left end what it is at."""
@@ -236,7 +266,13 @@ class Storm:
 
 
 def run(
-    seed: int, *, store: str | None = None, fault: str | None = None, shots: int = 8, seconds: float = 0.4
+    seed: int,
+    *,
+    store: str | None = None,
+    fault: str | None = None,
+    shots: int = 8,
+    seconds: float = 0.4,
+    operations: int = 0,
 ) -> Judged:
     """
     One run.
@@ -246,6 +282,7 @@ def run(
         fault: Planted in the node; several have commas between them.
         shots: So many kills and stops.
         seconds: Between them, on average.
+        operations: At least so many are judged, however slow the machine.
 
     Raises:
         RuntimeError: The node did not start, or a client failed.
@@ -259,7 +296,7 @@ def run(
             raise RuntimeError(f"no quota: {made.body!r}")
         watcher = Watcher(str(node.socket))
         watcher.start()
-        storm = Storm(folder, node, chance)
+        storm = Storm(folder, node, node.know_services(), chance)
         for _ in range(CLIENTS):
             storm.add()
         time.sleep(SETTLE)
@@ -267,6 +304,7 @@ def run(
             time.sleep(chance.expovariate(1 / seconds))
             storm.shoot()
         time.sleep(SETTLE)
+        storm.wait_for(operations)
         storm.finish()
         _look_back(folder, node, watcher)
         history = load(folder.glob("*.history"))
@@ -342,26 +380,15 @@ def environment(folder: Path) -> dict[str, str]:
 
 @contextmanager
 def _folder() -> Iterator[Path]:
-    """A folder for a run; processes that know of it are ended with it."""
+    """A folder for a run; processes that know of it are ended with it, and with this process."""
     folder = Path(tempfile.mkdtemp(prefix="unisono-storm-"))
-    try:
-        yield folder
-    finally:
-        for _ in range(10):  # what is killed may be started again by what is killed a moment later
-            left = _processes(folder)
-            if not left:
-                break
-            for process in left:
-                with suppress(psutil.Error):
-                    process.kill()
-            psutil.wait_procs(left, timeout=2.0)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _processes(folder: Path) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if process.environ().get("UNISONO_STATE") == str(folder / "state"):
-                found.append(process)
-    return found
+    with subprocess.Popen(
+        [sys.executable, "-m", cleaner.__name__, str(folder)],
+        stdin=subprocess.PIPE, cwd=_REPOSITORY, start_new_session=True,
+    ) as cleaning:  # fmt: skip
+        assert cleaning.stdin is not None
+        try:
+            yield folder
+        finally:
+            cleaning.stdin.close()
+            cleaning.wait(LIMIT)
