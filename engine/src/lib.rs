@@ -324,11 +324,12 @@ mod python {
         }
 
         fn get(&self, py: Python<'_>, key: &str) -> PyResult<Option<SharedValue>> {
-            let found = self.0.get(key.as_bytes()).map_err(shared_error)?;
-            Ok(found.map(|found| SharedValue {
-                value: PyBytes::new(py, &found.value).into(),
-                revision: found.revision,
-                timestamp: Some(found.timestamp),
+            let mut room = crate::shared::Room::default();
+            let read = self.0.read(key.as_bytes(), &mut room).map_err(shared_error)?;
+            Ok(read.map(|read| SharedValue {
+                value: PyBytes::new(py, room.bytes()).into(),
+                revision: read.revision,
+                timestamp: Some(read.timestamp),
             }))
         }
 

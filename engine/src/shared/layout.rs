@@ -66,6 +66,7 @@ pub mod block {
 }
 
 /// Words that `bytes` bytes fill.
+#[inline]
 pub const fn words(bytes: usize) -> usize {
     bytes.div_ceil(8)
 }
@@ -83,6 +84,7 @@ pub fn class(needed: usize) -> usize {
 }
 
 /// Word number `index` of `bytes`, filled up with zeros.
+#[inline]
 pub fn word(bytes: &[u8], index: usize) -> u64 {
     let rest = &bytes[index * 8..];
     let mut raw = [0; 8];
@@ -92,6 +94,7 @@ pub fn word(bytes: &[u8], index: usize) -> u64 {
 }
 
 /// Spreads `word` over `state`, so that each bit of either changes about half of the result.
+#[inline]
 pub fn mix(state: u64, word: u64) -> u64 {
     let product = u128::from(state ^ 0x9e37_79b9_7f4a_7c15) * u128::from(word ^ 0xd6e8_feb8_6659_fd93);
     #[expect(clippy::cast_possible_truncation, reason = "both halves are taken")]
@@ -100,11 +103,13 @@ pub fn mix(state: u64, word: u64) -> u64 {
 }
 
 /// Of a key; the same in each process.
+#[inline]
 pub fn hash(key: &[u8]) -> u64 {
     (0..words(key.len())).fold(key.len() as u64, |state, index| mix(state, word(key, index)))
 }
 
 /// Bytes of the key and of the value.
+#[inline]
 pub fn lengths(word: u64) -> (usize, usize) {
     ((word & 0xffff_ffff) as usize, (word >> 32) as usize)
 }

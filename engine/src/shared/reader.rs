@@ -17,6 +17,8 @@ use super::writer::{bucket, to_index};
 
 /// How often a look-up begins anew before it says that the entry can't be read: some 100 microseconds.
 const TRIES: u32 = 4096;
+/// Bytes of a short value, a multiple of 8.
+const SHORT: usize = 256;
 /// From this age on a table is looked for at its path again, so often.
 const OLD_NS: u64 = 1_000_000_000;
 /// Blocks of one chain; more of them are a loop, as a reader may meet for a moment.
@@ -27,6 +29,46 @@ const CHAIN_MAX: usize = 1 << 16;
 pub struct Found {
     /// The value.
     pub value: Vec<u8>,
+    /// The revision that set it.
+    pub revision: u64,
+    /// Its timestamp.
+    pub timestamp: u64,
+}
+
+/// Room for the bytes of one value. What is short needs no allocation, which would be a tenth of a read.
+pub struct Room {
+    short: [u8; SHORT],
+    long: Vec<u8>,
+    length: usize,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { short: [0; SHORT], long: Vec::new(), length: 0 }
+    }
+}
+
+impl Room {
+    /// The value that was read last.
+    pub fn bytes(&self) -> &[u8] {
+        if self.length <= SHORT { &self.short[..self.length] } else { &self.long[..self.length] }
+    }
+
+    /// Whole words for `length` bytes.
+    fn take(&mut self, length: usize) -> &mut [u8] {
+        self.length = length;
+        let whole = layout::words(length) * 8;
+        if whole <= SHORT {
+            return &mut self.short[..whole];
+        }
+        self.long.resize(whole, 0);
+        &mut self.long
+    }
+}
+
+/// Which value it is that was read.
+#[derive(Clone, Copy, Debug)]
+pub struct Read {
     /// The revision that set it.
     pub revision: u64,
     /// Its timestamp.
@@ -66,12 +108,22 @@ impl Reader {
     /// # Errors
     /// The entry can't be read just now, or the table is damaged, or a newer one is of another layout.
     pub fn get(&self, key: &[u8]) -> Result<Option<Found>, SharedError> {
+        let mut room = Room::default();
+        let read = self.read(key, &mut room)?;
+        Ok(read.map(|Read { revision, timestamp }| Found { value: room.bytes().to_vec(), revision, timestamp }))
+    }
+
+    /// As [`Self::get`], with the value in `room`.
+    ///
+    /// # Errors
+    /// As of [`Self::get`].
+    pub fn read(&self, key: &[u8], room: &mut Room) -> Result<Option<Read>, SharedError> {
         let mapping = self.current()?;
         let words = mapping.words();
         let hash = layout::hash(key);
         for _ in 0..TRIES {
-            match look(words, key, hash) {
-                Look::Found(found) => return Ok(Some(found)),
+            match look(words, key, hash, room) {
+                Look::Found(read) => return Ok(Some(read)),
                 // Loaded after the look that found nothing: who saw an entry go for want of room sees this, too.
                 Look::Absent if words[header::INCOMPLETE].load(Ordering::Acquire) == 1 => {
                     return Err(SharedError::LeftOut);
@@ -129,14 +181,14 @@ impl Reader {
 }
 
 enum Look {
-    Found(Found),
+    Found(Read),
     Absent,
     Damaged,
     Again,
 }
 
 /// One look along the chain of `hash`.
-fn look(words: &[AtomicU64], key: &[u8], hash: u64) -> Look {
+fn look(words: &[AtomicU64], key: &[u8], hash: u64, room: &mut Room) -> Look {
     let bucket = bucket(words, hash);
     if bucket >= words.len() {
         return Look::Damaged;
@@ -155,65 +207,63 @@ fn look(words: &[AtomicU64], key: &[u8], hash: u64) -> Look {
         if !number.is_multiple_of(2) {
             return Look::Again;
         }
-        let read = read(words, at, key, hash);
+        let seen = see(words, at, key, hash, room);
         let next = to_index(words[at + block::NEXT].load(Ordering::Acquire));
         let other = load(words, at + block::HASH);
         let free = load(words, at + block::LENGTHS) == 0;
         if !sequence::stood(&words[at + block::SEQUENCE], number) {
             return Look::Again;
         }
-        match read {
-            Read::Same(found) => return Look::Found(found),
-            Read::Wrong => return Look::Damaged,
+        match seen {
+            Seen::Same(read) => return Look::Found(read),
+            Seen::Wrong => return Look::Damaged,
             // It was freed, or serves another chain since: this one goes on elsewhere.
-            Read::Other if free || super::writer::bucket(words, other) != bucket => return Look::Again,
-            Read::Other => at = next,
+            Seen::Other if free || super::writer::bucket(words, other) != bucket => return Look::Again,
+            Seen::Other => at = next,
         }
     }
     Look::Again
 }
 
-enum Read {
-    Same(Found),
+enum Seen {
+    Same(Read),
     Wrong,
     Other,
 }
 
 /// What the block at `at` seems to hold; to be believed only if its sequence number stood still.
-fn read(words: &[AtomicU64], at: usize, key: &[u8], hash: u64) -> Read {
+fn see(words: &[AtomicU64], at: usize, key: &[u8], hash: u64, room: &mut Room) -> Seen {
     if load(words, at + block::HASH) != hash {
-        return Read::Other;
+        return Seen::Other;
     }
     let lengths = load(words, at + block::LENGTHS);
     let (key_length, value_length) = layout::lengths(lengths);
     let (key_words, value_words) = (layout::words(key_length), layout::words(value_length));
     if lengths == 0 || key_length != key.len() {
-        return Read::Other;
+        return Seen::Other;
     }
     let start = at + block::BODY + key_words;
     if start.saturating_add(value_words) > words.len() {
-        return Read::Wrong;
+        return Seen::Wrong;
     }
     let (revision, timestamp) = (load(words, at + block::REVISION), load(words, at + block::TIMESTAMP));
     let mut sum = [hash, lengths, revision, timestamp].into_iter().fold(0, layout::mix);
     for i in 0..key_words {
         let word = load(words, at + block::BODY + i);
         if word != layout::word(key, i) {
-            return Read::Other;
+            return Seen::Other;
         }
         sum = layout::mix(sum, word);
     }
-    let mut value = vec![0; value_words * 8];
-    for (bytes, word) in value.chunks_exact_mut(8).zip(&words[start..]) {
+    for (bytes, word) in room.take(value_length).chunks_exact_mut(8).zip(&words[start..]) {
         let word = word.load(Ordering::Relaxed);
         bytes.copy_from_slice(&word.to_ne_bytes());
         sum = layout::mix(sum, word);
     }
-    value.truncate(value_length);
     if sum != load(words, at + block::CHECKSUM) {
-        return Read::Wrong;
+        return Seen::Wrong;
     }
-    Read::Same(Found { value, revision, timestamp })
+    Seen::Same(Read { revision, timestamp })
 }
 
 /// Opens and checks the table at `path`.
