@@ -12,7 +12,8 @@ import pytest
 
 from tests.client.nodes import NodeProcess
 from unisono import client
-from unisono.client.shared import MAX_TIMESTAMPS, Clock
+from unisono.client.shared import MAX_TIMESTAMPS
+from unisono.client.stamping import Clock
 
 
 async def test_timestamps_rise_over_many_callers_and_a_restart(own_node: NodeProcess) -> None:

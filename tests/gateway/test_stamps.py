@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
+from contextlib import AsyncExitStack
+from typing import Any
 
-from tests.gateway.backend import OK, Script, answering, resetting
-from tests.gateway.conftest import Answer, Stage
+import grpc
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import serve
+
+from tests.gateway.backend import OK, Peer, Script, answering, resetting
+from tests.gateway.conftest import Answer, Stage, target
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n%s\r\n"
+STAMPED = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n%s\r\nok"
 HOUR_MS = 3_600_000
 
 
@@ -27,10 +35,15 @@ def stamps_in(head: bytes) -> list[int]:
     return [int(text, 16) for text in re.findall(rb"\r\nunisono-clock: ([0-9a-f]{16})\r\n", head)]
 
 
+def stamp_in(head: bytes) -> int:
+    """The one stamp of a head."""
+    [stamp] = stamps_in(head)
+    return stamp
+
+
 def stamp_of(answer: Answer) -> int:
     """The one stamp of an answer."""
-    [stamp] = stamps_in(answer.head)
-    return stamp
+    return stamp_in(answer.head)
 
 
 def stamping(stamp: int) -> Script:
@@ -104,6 +117,75 @@ async def test_http2_is_stamped_as_well(stage: Stage) -> None:
     answer = await client.ask()
 
     assert re.fullmatch("[0-9a-f]{16}", answer.headers["unisono-clock"])
+
+
+async def test_workers_share_one_clock(stage: Stage) -> None:
+    """Many connections at a time, on any worker: no stamp comes twice."""
+    (backend,) = await stage.serve(answering())
+
+    answers = await asyncio.gather(*(stage.ask(GET % b"") for _ in range(100)))
+
+    stamps = [stamp_of(answer) for answer in answers] + [stamp_in(head) for head in backend.heads]
+    assert 200 == len(set(stamps))
+
+
+async def test_grpc_carries_stamps(stage: Stage) -> None:
+    """As metadata, whether the gateway or a service answers."""
+    await stage.push(targets=(), wait_ms=1)
+    sent = ahead(300)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{stage.port}") as channel:
+        ask: Any = channel.unary_unary("/test.Words/Unary")
+        call = ask(b"", metadata=(("unisono-clock", f"{sent:016x}"),), timeout=20)
+        code = await call.code()
+        metadata = {**dict(await call.initial_metadata()), **dict(await call.trailing_metadata())}
+
+    assert code == grpc.StatusCode.UNAVAILABLE
+    assert int(metadata["unisono-clock"], 16) > sent
+
+
+async def test_an_answer_that_leaves_http_is_stamped(stage: Stage) -> None:
+    """A WebSocket's handshake is a request and an answer."""
+    heard: list[int] = []
+
+    async def note(socket: Any) -> None:
+        heard.append(int(socket.request.headers["unisono-clock"], 16))
+
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(serve(note, "127.0.0.1", 0))
+        await stage.push(targets=(target(0, server.sockets[0].getsockname()[1]),))
+        sent = ahead(300)
+        socket = await stack.enter_async_context(
+            connect(f"ws://127.0.0.1:{stage.port}/", additional_headers={"unisono-clock": f"{sent:016x}"})
+        )
+        await socket.wait_closed()
+        assert socket.response is not None
+        answered = int(socket.response.headers["unisono-clock"], 16)
+
+    assert sent < heard[0] < answered
+
+
+async def test_stamps_rise_through_a_service_that_knows_nothing_of_them(stage: Stage) -> None:
+    """A asks B, which asks C and passes nothing on: C gets a stamp above A's, and A one above C's."""
+    passed: dict[str, int] = {}
+
+    async def script(peer: Peer) -> None:
+        head = await peer.head()
+        if head.startswith(b"GET /c "):
+            passed["to C"] = stamp_in(head)
+            passed["from C"] = passed["to C"] + 100
+            await peer.say(STAMPED % bearing(passed["from C"]))
+            return
+        passed["to B"] = stamp_in(head)
+        await stage.ask(GET.replace(b"/", b"/c", 1) % b"")
+        await peer.say(STAMPED % b"")
+
+    await stage.serve(script)
+    sent = ahead(300)
+
+    answer = await stage.ask(GET % bearing(sent))
+
+    told = stamp_of(answer)
+    assert sent < passed["to B"] < passed["to C"] < passed["from C"] < told
 
 
 async def refused(stage: Stage) -> int:

@@ -50,7 +50,8 @@ if TYPE_CHECKING:
     )
     from unisono.client.keyvalue import Kv
     from unisono.client.node import NodeClient
-    from unisono.client.shared import Clock, connect, default
+    from unisono.client.shared import connect, default
+    from unisono.client.stamping import Clock
     from unisono.client.transactions import Branch, message, submit, transaction
 
     clock: Clock
@@ -174,6 +175,6 @@ def __getattr__(name: str) -> Any:
     if name in _SHARED:
         return getattr(import_module(f"{__name__}.shared").default(), name)
     if name == "clock":
-        found = globals()["clock"] = import_module(f"{__name__}.shared").Clock()  # one for the process
+        found = globals()["clock"] = import_module(f"{__name__}.stamping").Clock()  # one for the process
         return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

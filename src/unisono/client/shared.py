@@ -7,7 +7,6 @@ In an instance nothing need be configured; elsewhere :func:`connect` says which 
 from __future__ import annotations
 
 import asyncio
-import threading
 from dataclasses import dataclass
 from functools import cache
 
@@ -17,7 +16,6 @@ from unisono.client.holding import Holdings, HoldingsSync
 from unisono.client.insisting import insist
 from unisono.client.keyvalue import Kv, KvSync
 from unisono.client.mirroring import Mirror, MirrorSync, Tables
-from unisono.timestamps.hybrid import HybridClock
 
 MAX_TIMESTAMPS = 1 << 16
 """Timestamps of one request."""
@@ -30,26 +28,6 @@ class NodeClock:
     stamp: int
     max_drift_ms: int
     refused: int
-
-
-class Clock(HybridClock):
-    """This process's hybrid logical clock; threads may share it."""
-
-    __slots__ = ("_lock",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._lock = threading.Lock()
-
-    def now(self) -> int:
-        """As of :class:`HybridClock`."""
-        with self._lock:
-            return super().now()
-
-    def observe(self, received: int) -> int:
-        """As of :class:`HybridClock`."""
-        with self._lock:
-            return super().observe(received)
 
 
 class Shared(Holdings):
