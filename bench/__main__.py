@@ -16,7 +16,11 @@ MEASUREMENTS = (
     "idle",
     "state",
     "lock_handover",
+<<<<<<< ours
     "shared_memory",
+=======
+    "timestamps",
+>>>>>>> theirs
     "transactions",
 )
 

@@ -39,6 +39,7 @@ import psutil
 from bench.harness import HERE, Finding, end_all_of, free_port, listens, report, wait_until
 from unisono._engine import Load
 from unisono.client import NodeClient, NodeError
+from unisono.client.shared import Shared, connect
 from unisono.node.identity import Identities, Identity
 from unisono.node.paths import StateFolder
 
@@ -72,8 +73,8 @@ def main() -> int:
     found: dict[tuple[str, str], list[Round]] = {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=HERE, prefix=".state-")))
-        node = stack.enter_context(_node(folder / "node"))
-        etcd = stack.enter_context(_etcd(folder / "etcd"))
+        node = stack.enter_context(our_node(folder / "node"))
+        etcd = stack.enter_context(etcd_peer(folder / "etcd"))
         ways: dict[tuple[str, str], tuple[psutil.Process, Callable[[], float]]] = {}
         for what in GOALS:
             ways[what, "unisono"] = (node.process, node.asked(what, given.seconds, folder))
@@ -150,7 +151,7 @@ def _loads(
     return float(sum(one["rate"] for one in reports))
 
 
-class _Node:
+class OurNode:
     """Our node, and how it is asked: by a service, where services find what they share."""
 
     def __init__(self, process: psutil.Process, folder: StateFolder) -> None:
@@ -171,8 +172,23 @@ class _Node:
         ]  # fmt: skip
         return lambda: _answers(command) / seconds
 
+    def asked_for_timestamps(self, count: int, seconds: float, folder: Path) -> Callable[[], float]:
+        """A round of requests for so many timestamps each; answers per second."""
+        body = folder / f"timestamps-{count}.json"
+        body.write_text(json.dumps({"count": count}))
+        command = [
+            *_h2load(seconds), "--h1", "-B", f"unix:{self._folder.services_socket}", "-d", str(body),
+            "-H", "content-type: application/json", "-H", f"authorization: Bearer {self._token}",
+            "http://node/v1/tso",
+        ]  # fmt: skip
+        return lambda: _answers(command) / seconds
 
-class _Etcd:
+    def shared(self) -> Shared:
+        """The client of the service."""
+        return connect(f"unix:{self._folder.services_socket}", token=self._token)
+
+
+class EtcdPeer:
     """The peer, and its two ways to be asked."""
 
     def __init__(self, process: psutil.Process, port: int) -> None:
@@ -241,7 +257,8 @@ def _field(number: int, value: bytes) -> bytes:
 
 
 @contextmanager
-def _node(folder: Path) -> Iterator[_Node]:
+def our_node(folder: Path) -> Iterator[OurNode]:
+    """A node with a service that is asked for nothing, gone with the block."""
     folder.mkdir()
     state = StateFolder(folder / "state")
     environment = {"UNISONO_STATE": str(state.path)}
@@ -255,11 +272,12 @@ def _node(folder: Path) -> Iterator[_Node]:
             [*command, "up", "-d", "-f", str(file)],
             env={**os.environ, **environment}, capture_output=True, check=True,
         )  # fmt: skip
-        yield _Node(process, state)
+        yield OurNode(process, state)
 
 
 @contextmanager
-def _etcd(folder: Path) -> Iterator[_Etcd]:
+def etcd_peer(folder: Path) -> Iterator[EtcdPeer]:
+    """A fresh member, gone with the block."""
     folder.mkdir()
     port, peer = free_port(), free_port()
     client = f"http://127.0.0.1:{port}"
@@ -268,7 +286,7 @@ def _etcd(folder: Path) -> Iterator[_Etcd]:
         f"--advertise-client-urls={client}", f"--listen-peer-urls=http://127.0.0.1:{peer}",
     ]  # fmt: skip
     with _process(command, folder, lambda: listens(port), {}) as process:
-        yield _Etcd(process, port)
+        yield EtcdPeer(process, port)
 
 
 @contextmanager
