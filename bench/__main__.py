@@ -16,11 +16,8 @@ MEASUREMENTS = (
     "idle",
     "state",
     "lock_handover",
-<<<<<<< ours
     "shared_memory",
-=======
     "timestamps",
->>>>>>> theirs
     "transactions",
 )
 
