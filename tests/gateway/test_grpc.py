@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -147,6 +148,26 @@ async def test_many_small_messages_are_no_flood(words: GrpcStage) -> None:
     answer = await call
 
     assert answer == b"x" * 20_000
+
+
+async def test_small_messages_that_lie_before_a_gateway_held_up_are_no_flood(words: GrpcStage) -> None:
+    """There are more than h2 bears unread, and they are read as the instance takes them."""
+    await words.serve(Words())
+    call = words.channel.stream_unary("/test.Words/Up")()
+    await call.write(b"x")
+    gateway = words.stage.running.process
+    assert gateway is not None
+    gateway.send_signal(signal.SIGSTOP)
+    try:
+        for _ in range(5000):
+            await call.write(b"x")
+    finally:
+        gateway.send_signal(signal.SIGCONT)
+    await call.done_writing()
+
+    answer = await call
+
+    assert answer == b"x" * 5001
 
 
 async def test_errors_come_with_their_trailers(words: GrpcStage) -> None:

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::piled::{self, Piled};
+
 /// For how long frames are counted together.
 const WINDOW: Duration = Duration::from_secs(10);
 /// Streams that a client may open and give up in that time.
@@ -38,6 +40,8 @@ pub struct FrameTap {
     updates: u32,
     continuations: u32,
     flood: Option<&'static str>,
+    /// DATA frames that are still to be taken.
+    pub piled: Piled,
 }
 
 impl FrameTap {
@@ -77,6 +81,9 @@ impl FrameTap {
         let [a, b, c, kind, ..] = self.head;
         let length = u32::from_be_bytes([0, a, b, c]);
         self.skip = length as usize;
+        if kind == 0 && piled::is_tiny(length as usize) {
+            self.piled.came();
+        }
         let (count, max, name) = match kind {
             2 | 4 | 6 => (&mut self.idle_talk, IDLE_TALK_MAX, "PING, SETTINGS or PRIORITY frames"),
             3 => (&mut self.resets, RESETS_MAX, "RST_STREAM frames"),

@@ -28,6 +28,7 @@ pub mod mirror;
 pub mod multiplex;
 pub mod outbound;
 pub mod pace;
+pub mod piled;
 pub mod policy;
 pub mod pools;
 pub mod problem;

@@ -16,6 +16,7 @@ use super::body::{BodyError, SMALL_MAX};
 use super::connection::ClientState;
 use super::interim::Relay;
 use super::pace::Pace;
+use super::piled::{self, Piled};
 
 /// How long an instance may keep silent on `Expect: 100-continue` before the body is sent all the same.
 const EXPECT_PATIENCE: Duration = Duration::from_secs(1);
@@ -64,6 +65,7 @@ impl Upload {
         is_paced: bool,
         received: Rc<Cell<u64>>,
     ) -> Self {
+        client.wire.piled(Piled::began);
         Self(Rc::new(RefCell::new(State {
             length: incoming.size_hint().exact(),
             incoming,
@@ -179,6 +181,9 @@ impl State {
             self.trailers = Some(trailers.clone());
         }
         let Some(data) = frame.data_ref() else { return Ok(frame) };
+        if piled::is_tiny(data.len()) {
+            self.client.wire.piled(Piled::taken);
+        }
         let length = data.len() as u64;
         if let Some(pace) = &mut self.pace {
             pace.came(length);
@@ -200,5 +205,11 @@ impl State {
     fn fails(&mut self, fault: Fault, error: BodyError) -> BodyError {
         self.fault.get_or_insert(fault);
         error
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.client.wire.piled(Piled::ended);
     }
 }

@@ -17,6 +17,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::frames::FrameTap;
 use super::head::HeadTap;
+use super::piled::Piled;
 
 /// What carries the bytes.
 pub enum Stream {
@@ -164,6 +165,21 @@ impl Wire {
         }
     }
 
+    /// Tells of the tiny frames that lie unread, in HTTP/2.
+    pub fn piled(&self, tell: impl FnOnce(&mut Piled)) {
+        if let Tap::Frames(tap) = &mut *self.tap.borrow_mut() {
+            tell(&mut tap.piled);
+        }
+    }
+
+    /// Ready when what comes in may be read.
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut *self.tap.borrow_mut() {
+            Tap::Frames(tap) => tap.piled.poll_room(cx),
+            Tap::None | Tap::Heads(_) => Poll::Ready(()),
+        }
+    }
+
     /// Bytes that were read already; whoever reads gets them first.
     pub fn unread(&self, bytes: Bytes) {
         *self.early.borrow_mut() = bytes;
@@ -267,6 +283,7 @@ pub struct WireIo(pub Rc<Wire>);
 
 impl AsyncRead for WireIo {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        ready!(self.0.poll_room(cx));
         let before = buf.filled().len();
         let mut early = self.0.early.borrow_mut();
         if early.is_empty() {
