@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from tests.gateway.backend import OK, Peer, answering
-from tests.gateway.conftest import SERVICE, Stage, mortal, target
+from tests.gateway.conftest import SERVICE, Client, Stage, mortal, target
 from unisono.gateway.table import Rule
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -69,6 +71,29 @@ async def test_no_instance_gets_more_than_its_concurrency(stage: Stage) -> None:
     statuses = [(await task).status for task in asking]
 
     assert (statuses, held.most, held.total) == ([200] * 10, 2, 10)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 8])
+async def test_five_hundred_clients_never_take_more_places_than_there_are(stage: Stage, limit: int) -> None:
+    """Seen by each of three instances, while every request is answered."""
+    counted = [Held() for _ in range(3)]
+    for one in counted:
+        one.release = asyncio.Semaphore(2000)
+    await stage.serve(*counted)
+    await stage.push(concurrency=limit, wait_ms=60_000, timeout_ms=60_000, queue_max=1000, slow_start_ms=0)
+    clients = [await stage.connect() for _ in range(500)]
+
+    async def ask_twice(client: Client) -> list[int]:
+        statuses = []
+        for _ in range(2):
+            await client.say(GET)
+            statuses.append((await client.answer()).status)
+        return statuses
+
+    statuses = await asyncio.gather(*map(ask_twice, clients))
+
+    assert statuses == [[200, 200]] * 500
+    assert (max(one.most for one in counted) <= limit, sum(one.total for one in counted)) == (True, 1000)
 
 
 async def test_a_full_queue_says_so_at_once(stage: Stage) -> None:
