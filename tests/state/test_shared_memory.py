@@ -115,6 +115,18 @@ async def test_while_the_store_does_not_answer_it_grows_old(store: VirtualStore,
         assert abs(_as_of(reader) - first) < 1_000_000
 
 
+async def test_without_a_table_nothing_is_asked(store: VirtualStore, tmp_path: Path) -> None:
+    """A node that mirrors nothing sleeps: its loop has no timer to wake for."""
+    running = asyncio.create_task(SharedMemory(store, tmp_path, HybridClock(), lambda *_: None).run())
+    await asyncio.sleep(10)
+    timers = [one for one in virtual_loop()._scheduled if not one.cancelled()]  # type: ignore[attr-defined]
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
+
+    assert not timers
+
+
 async def test_a_compaction_that_overtakes_it_leads_to_a_new_table(store: VirtualStore, table: Table) -> None:
     """With all there is: readers go over to it, and miss neither a change nor a removal."""
     kv = Kv(store, "shop", TOKENS, clock=now)
@@ -228,9 +240,11 @@ class _Behind(FaultyStore):
         self.hold = asyncio.Event()
         self.hold.set()
 
-    async def watch(self, prefix: str, *, after: int, marks: bool = False) -> AsyncIterator[Batch]:
+    async def watch(
+        self, prefix: str, *, after: int, marks: bool = False, without: tuple[str, ...] = ()
+    ) -> AsyncIterator[Batch]:
         while True:
-            async for batch in super().watch(prefix, after=after, marks=marks):
+            async for batch in super().watch(prefix, after=after, marks=marks, without=without):
                 if not self.hold.is_set():
                     await self.hold.wait()
                     break

@@ -176,8 +176,10 @@ class FaultyStore:
             lambda: self._store.transact(compares=compares, success=success, failure=failure)
         )
 
-    def watch(self, prefix: str, *, after: int, marks: bool = False) -> AsyncIterator[Batch]:
-        return self._store.watch(prefix, after=after, marks=marks)
+    def watch(
+        self, prefix: str, *, after: int, marks: bool = False, without: tuple[str, ...] = ()
+    ) -> AsyncIterator[Batch]:
+        return self._store.watch(prefix, after=after, marks=marks, without=without)
 
     async def grant(self, ttl: float) -> int:
         return await self._write(lambda: self._store.grant(ttl), late=False)

@@ -76,6 +76,7 @@ class SharedMemory:
         self._wanted: frozenset[Table] = frozenset()
         self._kept: dict[Table, asyncio.Task[None]] = {}
         self._filled: set[_Filled] = set()
+        self._any_filled = asyncio.Event()
         self._told = False  # what is wanted
         self._wake = asyncio.Event()
 
@@ -161,17 +162,19 @@ class SharedMemory:
                 await asyncio.sleep(0)
             filled.publish(found.revision, asked)
             self._filled.add(filled)
+            self._any_filled.set()
             async for batch in self._store.watch(home + table.prefix, after=found.revision, marks=True):
                 filled.take(batch.events, batch.revision)
         finally:
             self._filled.discard(filled)
+            if not self._filled:
+                self._any_filled.clear()
             writer.close()
 
     async def _beat(self) -> None:
         while True:
+            await self._any_filled.wait()  # a node without tables is not woken
             await asyncio.sleep(BEAT_SECONDS)
-            if not self._filled:
-                continue
             asked = time.monotonic_ns()
             try:
                 revision = (await self._store.scan(_BEAT_KEY)).revision
