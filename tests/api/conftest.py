@@ -16,7 +16,9 @@ from unisono.api.listeners import unix_listener
 from unisono.api.mirror import Mirror
 from unisono.api.server import Server
 from unisono.client import NodeClient
-from unisono.store.sqlite import SqliteStore
+from unisono.store.addresses import SqliteAddress
+from unisono.store.base import Store
+from unisono.store.opening import Address, open_store
 
 
 @dataclass(frozen=True)
@@ -28,17 +30,21 @@ class Served:
     socket_path: Path
 
     @property
-    def store(self) -> SqliteStore:
+    def store(self) -> Store:
         """The store behind the API."""
-        store = self.context.store
-        assert isinstance(store, SqliteStore)
-        return store
+        return self.context.store
 
 
 @pytest.fixture
-async def served(tmp_path: Path) -> AsyncIterator[Served]:
+def store_address(tmp_path: Path) -> Address:
+    """Where truth is kept."""
+    return SqliteAddress(path=tmp_path / "store.db")
+
+
+@pytest.fixture
+async def served(tmp_path: Path, store_address: Address) -> AsyncIterator[Served]:
     """The API, served."""
-    store = await SqliteStore.open(tmp_path / "store.db")
+    store = await open_store(store_address)
     mirror = Mirror(store)
 
     async def measure() -> Mapping[str, Any]:

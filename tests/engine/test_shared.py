@@ -46,7 +46,7 @@ def writing(path: Path) -> subprocess.Popen[str]:
     return process
 
 
-def test_another_process_reads_no_mix_and_never_goes_back(tmp_path: Path) -> None:
+def test_trap_50_another_process_reads_no_mix_and_never_goes_back(tmp_path: Path) -> None:
     """While one process writes without pause, each read of another is of one write, and not older."""
     with writing(tmp_path / "table") as process:
         try:
@@ -75,7 +75,7 @@ def test_the_check_finds_a_mix() -> None:
 
 
 @pytest.mark.parametrize("run", range(5))
-def test_a_killed_writer_leaves_what_can_be_read_or_is_told_and_the_next_one_heals_it(
+def test_trap_50_a_killed_writer_leaves_what_can_be_read_or_is_told_and_the_next_one_heals_it(
     tmp_path: Path, run: int
 ) -> None:
     """After kill -9 a read is whole or says that it can't be; the next writer's table has it again."""
@@ -114,6 +114,21 @@ def test_a_paused_writer_grows_old_and_still_lets_read(tmp_path: Path) -> None:
 
     assert found is None or whole(found)
     assert second[1] > first[1]
+
+
+def test_trap_50_the_end_of_a_reader_takes_nothing_along(tmp_path: Path) -> None:
+    """However it ends: what it has mapped belongs to the writer."""
+    read = "import os, sys; from unisono._engine import SharedReader as R; r = R(sys.argv[1]); r.get('key'); "
+    writer = SharedWriter(tmp_path / "table", SIZE)
+    writer.put("key", b"value", 1, 1)
+    writer.publish(1)
+    reader = SharedReader(tmp_path / "table")
+    for end in ("sys.exit()", "os.kill(os.getpid(), 9)"):
+        subprocess.run([sys.executable, "-c", read + end, str(tmp_path / "table")], check=False)
+    writer.put("key", b"later", 2, 2)
+    found = [one.get("key") for one in (reader, SharedReader(tmp_path / "table"))]
+
+    assert [b"later", b"later"] == [one and one.value for one in found]
 
 
 def test_a_second_writer_is_refused(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_a_full_counter_moves_the_milliseconds_on() -> None:
     assert (8, 0) == unpack(clock.now())
 
 
-def test_a_timestamp_too_far_ahead_is_refused_and_counted() -> None:
+def test_trap_48_a_timestamp_too_far_ahead_is_refused_and_counted() -> None:
     """One bad clock does not poison this one."""
     clock = HybridClock(lambda: 1_000, max_drift_ms=500)
 
@@ -86,7 +86,7 @@ def test_a_timestamp_too_far_ahead_is_refused_and_counted() -> None:
     assert pack(1_500, 1) == clock.observe(pack(1_500, 0))
 
 
-def test_a_clock_started_anew_goes_on_above_its_bound() -> None:
+def test_trap_49_a_clock_started_anew_goes_on_above_its_bound() -> None:
     """A physical clock set back over a restart changes nothing."""
     bound = HybridClock(lambda: 5_000).now()
 
@@ -94,7 +94,7 @@ def test_a_clock_started_anew_goes_on_above_its_bound() -> None:
 
 
 @given(a=st.tuples(MILLIS, COUNTERS), b=st.tuples(MILLIS, COUNTERS))
-def test_packed_order_is_the_clocks_order(a: tuple[int, int], b: tuple[int, int]) -> None:
+def test_trap_49_packed_order_is_the_clocks_order(a: tuple[int, int], b: tuple[int, int]) -> None:
     """Comparing two numbers compares milliseconds first, the counter second."""
     assert (a < b) == (pack(*a) < pack(*b))
 

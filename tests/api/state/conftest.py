@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.api.conftest import Served
 from tests.api.specs import service
+from tests.store.etcd_server import Etcd, running
 from unisono.api.app import create_services_app
 from unisono.api.listeners import unix_listener
 from unisono.api.server import Server
@@ -19,7 +21,10 @@ from unisono.api.state.plane import Plane
 from unisono.control.records import Revision, Service, encode, revision_key, service_key
 from unisono.node.identity import Identities, Identity
 from unisono.spec.access import Access
+from unisono.store.addresses import SqliteAddress, parse_store
 from unisono.store.base import Put, Store
+from unisono.store.local import LocalStore
+from unisono.store.opening import Address
 
 
 @dataclass(frozen=True)
@@ -53,15 +58,37 @@ async def set_service(
     )
 
 
-@pytest.fixture(params=["api", "plane"])
-async def services(served: Served, request: pytest.FixtureRequest) -> AsyncIterator[Services]:
-    """All of them, connected to the API itself, or through the data plane in front of it."""
+@pytest.fixture(scope="session")
+def etcd() -> Iterator[Etcd]:
+    """One for all tests; each keeps to a prefix of its own."""
+    with running() as etcd:
+        yield etcd
+
+
+@pytest.fixture(params=["api", "plane", "etcd"])
+def way(request: pytest.FixtureRequest) -> str:
+    """To shared state on SQLite: the API itself, or the data plane in front of it; or the API on etcd."""
+    return str(request.param)
+
+
+@pytest.fixture
+def store_address(way: str, tmp_path: Path, request: pytest.FixtureRequest) -> Address:
+    """Where truth is kept."""
+    if way == "etcd":
+        return parse_store(request.getfixturevalue("etcd").url(tmp_path.name.replace("_", "-")))
+    return SqliteAddress(path=tmp_path / "store.db")
+
+
+@pytest.fixture
+async def services(served: Served, way: str) -> AsyncIterator[Services]:
+    """All of them, connected as ``way`` says."""
     for application, name in (("shop", "orders"), ("shop", "payments"), ("blog", "web")):
         await set_service(served.store, application, name)
     identities = Identities(b"secret of this test")
     path = served.socket_path.with_name("services.sock")
     listener = unix_listener(path)
-    if request.param == "plane":
+    if way == "plane":
+        assert isinstance(served.store, LocalStore)
         behind = path.with_name("behind.sock")
         front, listener = listener, unix_listener(behind)
         served.context.states.plane = await Plane.open(served.store, served.context.mirror, front, behind)

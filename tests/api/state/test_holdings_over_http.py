@@ -242,6 +242,14 @@ class TestTime:
 
         assert int(first["first"]) + 1000 <= int(second["first"]) < int(third["first"])
 
+    async def test_trap_49_timestamps_are_strings(self, services: Services) -> None:
+        """A reader of JSON that keeps numbers as floats would lose their last bits, above 2**53."""
+        taken = (await services.orders.post("/v1/tso", json={})).json()
+        clock = (await services.orders.get("/v1/clock")).json()
+
+        assert int(taken["first"]) > 2**53
+        assert (str, str) == (type(taken["first"]), type(clock["hlc"]))
+
     async def test_the_clock_goes_above_what_it_is_shown_unless_that_is_far_ahead(
         self, services: Services
     ) -> None:
