@@ -44,7 +44,7 @@ class Identities:
         With the secret in a file that its owner alone can read; it is made if it is not there.
 
         Raises:
-            OSError: It can't be read or made.
+            OSError: It can't be read or made, or what it holds is no secret.
         """
         if not path.exists():
             made = path.with_suffix(".new")
@@ -56,7 +56,13 @@ class Identities:
                 file.flush()
                 os.fsync(file.fileno())
             made.replace(path)
-        return cls(path.read_bytes())
+        secret = path.read_bytes()
+        # BLAKE2 takes an empty key for none at all: anyone could sign.
+        if len(secret) != _SECRET_BYTES:
+            raise OSError(
+                f"{path} has {len(secret)} bytes; the secret has {_SECRET_BYTES}; remove it for a new one"
+            )
+        return cls(secret)
 
     def make(self, identity: Identity) -> str:
         """The token of ``identity``; it bears no secret but the right to be taken for it."""
