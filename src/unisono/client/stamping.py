@@ -9,12 +9,12 @@ so whatever is sent after a request came in bears a stamp above that request's, 
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from contextlib import suppress
 from typing import Any
 
-from unisono.timestamps.hybrid import DriftError, HybridClock
+from unisono.client.engine import load
+from unisono.timestamps.hybrid import COUNTER_BITS, DriftError, wall_clock_ms
 
 HEADER = "unisono-clock"
 
@@ -34,24 +34,52 @@ WsgiApplication = Callable[[Any, Any], Iterable[bytes]]
 _HEADS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 
 
-class Clock(HybridClock):
-    """This process's hybrid logical clock; threads may share it."""
+class Clock:
+    """
+    This process's hybrid logical clock; threads may share it.
 
-    __slots__ = ("_lock",)
+    It is the engine's. :class:`unisono.timestamps.hybrid.HybridClock` defines what it does.
+    """
+
+    __slots__ = ("_engine", "now")
+
+    now: Callable[[], int]
+    """The stamp of a local event or of a message to be sent; above all before it, in any thread."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self._lock = threading.Lock()
-
-    def now(self) -> int:
-        """As of :class:`HybridClock`."""
-        with self._lock:
-            return super().now()
+        self._engine = load().Clock()
+        self.now = self._engine.now  # itself, as a call in between would take longer than the stamp
 
     def observe(self, received: int) -> int:
-        """As of :class:`HybridClock`."""
-        with self._lock:
-            return super().observe(received)
+        """
+        The stamp of receiving a message that bears ``received``; above it and above all before.
+
+        Raises:
+            DriftError: It is more than ``max_drift_ms`` ahead; the clock stays as it was and counts it.
+            ValueError: It is negative, or has more than 64 bits.
+        """
+        if not 0 <= received < 1 << 64:
+            raise ValueError(f"received timestamp is {received}, must be from 0 to 2**64 - 1")
+        try:
+            return int(self._engine.observe(received))
+        except ValueError:
+            ahead_ms = (received >> COUNTER_BITS) - wall_clock_ms()
+            raise DriftError(ahead_ms, self.max_drift_ms) from None
+
+    @property
+    def last(self) -> int:
+        """The greatest stamp given out or seen."""
+        return int(self._engine.last)
+
+    @property
+    def refused(self) -> int:
+        """Stamps that were too far ahead."""
+        return int(self._engine.refused)
+
+    @property
+    def max_drift_ms(self) -> int:
+        """How far ahead of this machine's clock a received stamp may be."""
+        return int(self._engine.max_drift_ms)
 
     def headers(self) -> dict[str, str]:
         """What a request or an answer of one's own is to bear: a new stamp, in its header."""

@@ -74,6 +74,8 @@ async def _run(settings: Settings, beginning: Beginning) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE):
                 await beginning.coordinator.ready.wait()
+        # Its allocator takes the thread that loads it for the process's first one: never one that may end.
+        importlib.import_module("unisono._engine")
         # In a thread, so that they are called and answered meanwhile.
         rooms = await asyncio.to_thread(importlib.import_module, "unisono.daemon.rooms")
         await rooms.Rooms(settings, beginning).run(work)
