@@ -38,10 +38,10 @@ mod python {
     use tokio::sync::watch;
 
     use crate::load::{self, Plan};
+    use crate::state::gathering::{Answer, Gathering};
     use crate::state::mirror::{Entry, Mirror};
     use crate::state::serve::Shared;
     use crate::state::token::Signer;
-    use crate::state::writes::{Answer, Writes};
 
     /// Runs the gateway until SIGTERM or SIGINT; see the stub.
     #[pyfunction]
@@ -456,7 +456,8 @@ mod python {
             let shared = Arc::new(Shared {
                 mirror: Mirror::default(),
                 signer: Signer::try_new(secret).map_err(PyValueError::new_err)?,
-                writes: Writes::try_new().map_err(PyOSError::new_err)?,
+                writes: Gathering::try_new().map_err(PyOSError::new_err)?,
+                timestamps: Gathering::try_new().map_err(PyOSError::new_err)?,
                 behind,
             });
             let (ending, ended) = watch::channel(false);
@@ -496,7 +497,7 @@ mod python {
         fn take_writes<'py>(&self, py: Python<'py>) -> Vec<(u64, String, Bound<'py, PyBytes>)> {
             let taken = self.shared.writes.take().into_iter();
             let text = |key: Bytes| String::from_utf8_lossy(&key).into_owned();
-            taken.map(|(number, key, value)| (number, text(key), PyBytes::new(py, &value))).collect()
+            taken.map(|(number, (key, value))| (number, text(key), PyBytes::new(py, &value))).collect()
         }
 
         fn done(&self, revisions: Vec<(u64, u64)>) {
@@ -509,6 +510,24 @@ mod python {
             self.shared.writes.answer(numbers.into_iter().map(|number| (number, answer.clone())));
         }
 
+        fn timestamps_descriptor(&self) -> i32 {
+            self.shared.timestamps.descriptor()
+        }
+
+        fn take_timestamps(&self) -> Vec<(u64, String, u32)> {
+            let taken = self.shared.timestamps.take().into_iter();
+            taken.map(|(number, (prefix, count))| (number, prefix.to_string(), count)).collect()
+        }
+
+        fn gave(&self, firsts: Vec<(u64, u64)>) {
+            self.shared.timestamps.answer(firsts.into_iter().map(|(number, first)| (number, Answer::Done(first))));
+        }
+
+        fn gave_none(&self, numbers: Vec<u64>, status: u16, problem: &[u8]) {
+            let answer = Answer::Failed(status, Bytes::copy_from_slice(problem));
+            self.shared.timestamps.answer(numbers.into_iter().map(|number| (number, answer.clone())));
+        }
+
         fn close(&self, py: Python<'_>) {
             // Nobody to tell: the thread has ended already.
             let _ = self.ending.send(true);
@@ -517,6 +536,7 @@ mod python {
                 let _ = py.detach(|| thread.join());
             }
             self.shared.writes.close();
+            self.shared.timestamps.close();
         }
     }
 

@@ -215,6 +215,20 @@ class StateServer:
     def failed(self, numbers: Sequence[int], status: int, problem: bytes) -> None:
         """The writes of these numbers failed; their clients get this status and document."""
 
+    def timestamps_descriptor(self) -> int:
+        """A descriptor that is readable while timestamps are asked for; the server's own."""
+
+    def take_timestamps(self) -> list[tuple[int, str, int]]:
+        """
+        Who asks for timestamps: a number, the prefix of the namespace, how many; each is to be answered.
+        """
+
+    def gave(self, firsts: Sequence[tuple[int, int]]) -> None:
+        """Those of these numbers get their timestamps, each from its first on."""
+
+    def gave_none(self, numbers: Sequence[int], status: int, problem: bytes) -> None:
+        """Those of these numbers get none, but this status and document."""
+
     def close(self) -> None:
         """
         Take no more connections, give requests under way a second, end; writes not answered by then may

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
@@ -32,9 +33,12 @@ const OF_CONNECTION: [&str; 7] =
 /// Where the connection to the API is kept between two requests of a client.
 pub type Kept = Rc<RefCell<Option<Behind>>>;
 
+/// A body on its way to the API: as it comes, or already here.
+pub type Asked = Either<Incoming, Full<Bytes>>;
+
 /// A connection to the API; dropped, it is closed.
 pub struct Behind {
-    sender: SendRequest<Incoming>,
+    sender: SendRequest<Asked>,
     driver: JoinHandle<hyper::Result<()>>,
     used: Instant,
 }
@@ -58,7 +62,7 @@ impl Drop for Behind {
 }
 
 /// Asks the API at `path`, and gives its answer.
-pub async fn forward(path: &Path, kept: &Kept, mut request: Request<Incoming>) -> Response<Answer> {
+pub async fn forward(path: &Path, kept: &Kept, mut request: Request<Asked>) -> Response<Answer> {
     let known = kept.borrow_mut().take().filter(Behind::is_fresh);
     let mut behind = match known {
         Some(behind) => behind,

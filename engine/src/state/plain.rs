@@ -1,4 +1,5 @@
-//! Which requests are plain enough to be done here: one key, nothing asked of it but its value, or a new one.
+//! Which requests are plain enough to be done here: one key, nothing asked of it but its value, or a new one; or
+//! timestamps.
 //!
 //! Pure. What is not plain is not wrong: it goes to the API, which knows the rest and every error. So whatever is
 //! added to the API stays right here as long as it shows in the path, the query or a header.
@@ -15,7 +16,10 @@ use super::token::Signer;
 pub const TOKEN: &str = "consistency-token";
 
 const PATH: &str = "/v1/kv/";
+const TIMESTAMPS: &str = "/v1/tso";
 const KEY_MAX: usize = 512;
+/// Timestamps of one request.
+const COUNT_MAX: u32 = 1 << 16;
 /// Headers that change nothing of what a plain request means.
 const HARMLESS: [&str; 9] = [
     "host",
@@ -34,42 +38,54 @@ const HARMLESS: [&str; 9] = [
 pub struct Plain {
     /// Where the caller's namespace lies in the store.
     pub prefix: Arc<str>,
-    /// The store's key.
-    pub key: Bytes,
-    /// What is asked of it.
+    /// What is asked there.
     pub what: What,
 }
 
-/// What is asked of a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is asked; keys are the store's.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
-    /// Its value now.
-    Get,
-    /// That it be the body from now on.
-    Put,
+    /// The value of a key.
+    Get(Bytes),
+    /// That the body be the value of a key from now on.
+    Put(Bytes),
+    /// Timestamps, as many as the body says.
+    Timestamps,
 }
 
 /// The request as a plain one; `None`: it is for the API.
 pub fn plain(head: &Parts, mirror: &Mirror, signer: &Signer) -> Option<Plain> {
-    let what = match head.method {
-        Method::GET => What::Get,
-        Method::PUT => What::Put,
-        _ => return None,
-    };
-    let name = head.uri.path().strip_prefix(PATH)?;
-    if head.uri.query().is_some() || !harmless(&head.headers) {
+    let path = head.uri.path();
+    let is_read = head.method == Method::GET;
+    let is_known = is_read || head.method == Method::PUT || (head.method == Method::POST && path == TIMESTAMPS);
+    if !is_known || head.uri.query().is_some() || !harmless(&head.headers) {
         return None;
     }
     let prefix = mirror.caller(one(&head.headers, &header::AUTHORIZATION)?)?;
     if let Some(token) = head.headers.get(TOKEN) {
         // A store that was set back is older than what its readers have seen: the API says so.
-        let seen = signer.read(&prefix, token.as_bytes()).filter(|_| what == What::Get)?;
+        let seen = signer.read(&prefix, token.as_bytes()).filter(|_| is_read)?;
         if seen > mirror.revision() {
             return None;
         }
     }
-    let key = store_key(&prefix, name)?;
-    Some(Plain { prefix, key, what })
+    let what = if head.method == Method::POST {
+        What::Timestamps
+    } else {
+        let key = store_key(&prefix, path.strip_prefix(PATH)?)?;
+        if is_read { What::Get(key) } else { What::Put(key) }
+    };
+    Some(Plain { prefix, what })
+}
+
+/// How many timestamps a body asks for; `None`: it is not plain, or wrong.
+pub fn count(body: &[u8]) -> Option<u32> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Request {
+        count: u32,
+    }
+    serde_json::from_slice(body).ok().map(|Request { count }| count).filter(|count| (1..=COUNT_MAX).contains(count))
 }
 
 fn harmless(headers: &HeaderMap) -> bool {
@@ -127,12 +143,36 @@ mod tests {
 
     #[test]
     fn a_value_and_a_new_one_are_plain() {
-        for (method, what) in [("GET", What::Get), ("PUT", What::Put)] {
+        let key = Bytes::from_static(b"state/shop/kv/orders/1 a\0");
+        for (method, what) in [("GET", What::Get(key.clone())), ("PUT", What::Put(key))] {
             let found = asked(method, "/v1/kv/orders/1%20a", &[]);
 
-            let key = Bytes::from_static(b"state/shop/kv/orders/1 a\0");
-            assert_eq!(Some(Plain { prefix: "state/shop/".into(), key, what }), found);
+            assert_eq!(Some(Plain { prefix: "state/shop/".into(), what }), found);
         }
+    }
+
+    #[test]
+    fn timestamps_are_plain() {
+        let found = asked("POST", "/v1/tso", &[("content-type", "application/json")]);
+
+        assert_eq!(Some(Plain { prefix: "state/shop/".into(), what: What::Timestamps }), found);
+    }
+
+    #[test]
+    fn a_count_is_one_number_in_its_range() {
+        assert_eq!(
+            [Some(1), Some(65536), None, None, None, None, None],
+            [
+                r#"{"count": 1}"#,
+                r#"{"count":65536}"#,
+                r#"{"count":0}"#,
+                r#"{"count":65537}"#,
+                r#"{"count":1,"more":1}"#,
+                r#"{"count":1.5}"#,
+                ""
+            ]
+            .map(|text| count(text.as_bytes()))
+        );
     }
 
     #[test]
@@ -152,6 +192,10 @@ mod tests {
     fn whatever_says_more_is_for_the_api() {
         for (method, path, headers) in [
             ("DELETE", "/v1/kv/a", &[][..]),
+            ("GET", "/v1/tso", &[]),
+            ("PUT", "/v1/tso", &[]),
+            ("POST", "/v1/kv/a", &[]),
+            ("POST", "/v1/tso?namespace=shop", &[]),
             ("GET", "/v1/kv", &[]),
             ("GET", "/v1/kv/", &[]),
             ("GET", "/v1/kv/a?revision=3", &[]),

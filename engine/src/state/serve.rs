@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Either, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
@@ -25,15 +25,17 @@ use tokio::sync::watch;
 use tokio::task::{JoinSet, LocalSet};
 
 use super::forward::{Kept, Passed, forward};
+use super::gathering::{self, Gathering, Put, Timestamps};
 use super::mirror::{Entry, Mirror};
-use super::plain::{Plain, TOKEN, What, plain};
+use super::plain::{Plain, TOKEN, What, count, plain};
 use super::token::Signer;
-use super::writes::{self, Writes};
 
 /// Connections at once; more wait to be accepted.
 const CONNECTIONS_MAX: usize = 4096;
 /// Bytes of a value that is gathered here; larger ones go to the API.
 const VALUE_MAX: u64 = 64 * 1024;
+/// Bytes of a request for timestamps.
+const COUNT_BYTES_MAX: u64 = 64;
 /// How long requests have at the end.
 const GRACE: Duration = Duration::from_secs(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -46,7 +48,9 @@ pub struct Shared {
     /// Reads and makes consistency tokens.
     pub signer: Signer,
     /// What is to be written.
-    pub writes: Writes,
+    pub writes: Gathering<Put>,
+    /// Timestamps that are asked for.
+    pub timestamps: Gathering<Timestamps>,
     /// The Unix socket of the API behind.
     pub behind: PathBuf,
 }
@@ -115,19 +119,28 @@ async fn connection(shared: Arc<Shared>, stream: UnixStream, mut ending: watch::
 
 async fn answer(shared: &Shared, kept: &Kept, request: Request<Incoming>) -> Response<Answer> {
     let (head, body) = request.into_parts();
-    match plain(&head, &shared.mirror, &shared.signer) {
-        Some(Plain { prefix, key, what: What::Get }) => {
+    let has_at_most = |limit| body.size_hint().exact().is_some_and(|length| length <= limit);
+    let body = match plain(&head, &shared.mirror, &shared.signer) {
+        Some(Plain { prefix, what: What::Get(key) }) => {
             if let (Some(entry), revision) = shared.mirror.get(&key) {
                 return found(shared, &prefix, entry, revision);
             }
+            Either::Left(body)
         }
-        Some(Plain { prefix, key, what: What::Put })
-            if body.size_hint().exact().is_some_and(|length| length <= VALUE_MAX) =>
-        {
+        Some(Plain { prefix, what: What::Put(key) }) if has_at_most(VALUE_MAX) => {
             return put(shared, &prefix, key, body).await;
         }
-        _ => {}
-    }
+        Some(Plain { prefix, what: What::Timestamps }) if has_at_most(COUNT_BYTES_MAX) => {
+            let Ok(body) = body.collect().await else { return broken_off() };
+            let body = body.to_bytes();
+            if let Some(count) = count(&body) {
+                return timestamps(shared, prefix, count).await;
+            }
+            // The API says what is wrong.
+            Either::Right(Full::new(body))
+        }
+        _ => Either::Left(body),
+    };
     forward(&shared.behind, kept, Request::from_parts(head, body)).await
 }
 
@@ -143,35 +156,57 @@ fn found(shared: &Shared, prefix: &str, entry: Entry, revision: u64) -> Response
 }
 
 async fn put(shared: &Shared, prefix: &str, key: Bytes, body: Incoming) -> Response<Answer> {
-    let Ok(body) = body.collect().await else {
-        return problem(StatusCode::BAD_REQUEST, "invalid", "the request broke off");
-    };
-    let Some(waiting) = shared.writes.put(key, body.to_bytes()) else {
+    let Ok(body) = body.collect().await else { return broken_off() };
+    let value = body.to_bytes();
+    let bytes = value.len();
+    let Some(waiting) = shared.writes.ask((key, value), bytes) else {
         return problem(StatusCode::SERVICE_UNAVAILABLE, "not-done", "nothing was done: too much waits to be written");
     };
     match waiting.await {
-        Ok(writes::Answer::Done(revision)) => {
-            let mut response =
-                Response::new(Answer::Whole(Some(json!({"succeeded": true, "revision": revision}).to_string().into())));
+        Ok(gathering::Answer::Done(revision)) => {
+            let mut response = json_answer(&json!({"succeeded": true, "revision": revision}));
             let headers = response.headers_mut();
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
             headers.insert(header::ETAG, text(format!("\"{revision}\"")));
             headers.insert(TOKEN, text(shared.signer.make(prefix, revision)));
             headers.insert(REVISION, revision.into());
             response
         }
-        Ok(writes::Answer::Failed(status, document)) => {
-            let mut response = Response::new(Answer::Whole(Some(document)));
-            *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
-            response
-        }
+        Ok(gathering::Answer::Failed(status, document)) => failed(status, document),
         Err(_) => problem(
             StatusCode::INTERNAL_SERVER_ERROR,
             "maybe-done",
             "the outcome is unknown, it may have been done: the node ended",
         ),
     }
+}
+
+async fn timestamps(shared: &Shared, prefix: Arc<str>, count: u32) -> Response<Answer> {
+    let Some(waiting) = shared.timestamps.ask((prefix, count), 0) else {
+        return problem(StatusCode::SERVICE_UNAVAILABLE, "not-done", "nothing was done: too many wait for timestamps");
+    };
+    match waiting.await {
+        Ok(gathering::Answer::Done(first)) => json_answer(&json!({"first": first.to_string(), "count": count})),
+        Ok(gathering::Answer::Failed(status, document)) => failed(status, document),
+        // Timestamps that nobody has heard of are only a gap.
+        Err(_) => problem(StatusCode::SERVICE_UNAVAILABLE, "not-done", "nothing was done: the node ended"),
+    }
+}
+
+fn json_answer(document: &serde_json::Value) -> Response<Answer> {
+    let mut response = Response::new(Answer::Whole(Some(document.to_string().into())));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn failed(status: u16, document: Bytes) -> Response<Answer> {
+    let mut response = Response::new(Answer::Whole(Some(document)));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
+    response
+}
+
+fn broken_off() -> Response<Answer> {
+    problem(StatusCode::BAD_REQUEST, "invalid", "the request broke off")
 }
 
 const PROBLEM: &str = "application/problem+json";

@@ -99,5 +99,7 @@ async def _behind_plane(context: Context, listener: socket.socket) -> socket.soc
         return listener
     path = Path(listener.getsockname()).with_name(_BEHIND)
     behind = unix_listener(path)
-    context.states.plane = await Plane.open(context.store, context.mirror, listener, path)
+    context.states.plane = await Plane.open(
+        context.store, context.mirror, listener, path, take=context.states.timestamps
+    )
     return behind

@@ -91,7 +91,10 @@ async def services(served: Served, way: str) -> AsyncIterator[Services]:
         assert isinstance(served.store, LocalStore)
         behind = path.with_name("behind.sock")
         front, listener = listener, unix_listener(behind)
-        served.context.states.plane = await Plane.open(served.store, served.context.mirror, front, behind)
+        states = served.context.states
+        states.plane = await Plane.open(
+            served.store, served.context.mirror, front, behind, take=states.timestamps
+        )
     server = Server(create_services_app(served.context, identities), listener)
     serving = asyncio.create_task(server.run_until_ended())
     await server.listening.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from tests.store.linearizability import Operation, linearizable
 from unisono.api.listeners import unix_listener
 from unisono.api.mirror import Mirror
 from unisono.api.state.plane import Plane
+from unisono.api.state.rooms import States
 from unisono.state.kv import Kv
 from unisono.state.names import ROOT
 from unisono.state.tokens import Tokens
@@ -30,6 +32,7 @@ class Front:
     """A plane with nobody behind it, and what it serves from."""
 
     store: SqliteStore
+    states: States
     plane: Plane
     kv: Kv
     tokens: Tokens
@@ -43,13 +46,16 @@ async def front(tmp_path: Path) -> AsyncIterator[Front]:
     tokens = await Tokens.load(store)
     path = tmp_path / "services.sock"
     listener = unix_listener(path)
-    plane = await Plane.open(store, Mirror(store), listener, tmp_path / "behind.sock")
+    states = States(store, "node")
+    plane = await Plane.open(store, Mirror(store), listener, tmp_path / "behind.sock", take=states.timestamps)
     plane.learn(CREDENTIALS, "shop")
     transport = httpx.AsyncHTTPTransport(uds=str(path))
     headers = {"authorization": CREDENTIALS}
     async with httpx.AsyncClient(transport=transport, base_url="http://node", headers=headers) as client:
-        yield Front(store=store, plane=plane, kv=Kv(store, "shop", tokens), tokens=tokens, client=client)
+        kv = Kv(store, "shop", tokens)
+        yield Front(store=store, states=states, plane=plane, kv=kv, tokens=tokens, client=client)
     await plane.close()
+    await states.close()
     await store.close()
 
 
@@ -172,6 +178,59 @@ class TestPlain:
 
         assert ([1], 9) == (meanwhile, sum(batches))
         assert {200} == {answer.status_code for answer in answers}
+
+
+class TestTimestamps:
+    async def test_each_that_asks_gets_its_own_and_later_ones_are_larger(self, front: Front) -> None:
+        """Also where so many ask at once that they are given more than one request may have."""
+        counts = [1, 65_536, 2, 65_536, 3] * 4
+
+        async def take(count: int) -> range:
+            answer = (await front.client.post("/v1/tso", json={"count": count})).json()
+            return range(int(answer["first"]), int(answer["first"]) + answer["count"])
+
+        together = await asyncio.gather(*map(take, counts))
+        later = await take(1)
+
+        assert counts == [len(taken) for taken in together]
+        by_first = sorted(together, key=lambda taken: taken.start)
+        assert all(one.stop <= other.start for one, other in itertools.pairwise([*by_first, later]))
+
+    async def test_they_rise_through_both_faces(self, front: Front) -> None:
+        """The API and the plane have them from one oracle."""
+        first = int((await front.client.post("/v1/tso", json={"count": 5})).json()["first"])
+        second = await front.states.timestamps("shop", 1)
+        third = int((await front.client.post("/v1/tso", json={"count": 1})).json()["first"])
+
+        assert first + 5 <= second < third
+
+    async def test_what_asks_wrongly_is_for_the_api(self, front: Front) -> None:
+        """Which says what would be right; here it is not there."""
+        bodies = [
+            b"",
+            b"{}",
+            b"[]",
+            b'{"count": 0}',
+            b'{"count": 65537}',
+            b'{"count": 1, "more": 2}',
+            b"1" * 65,
+        ]
+        answers = [await front.client.post("/v1/tso", content=body) for body in bodies]
+
+        assert [(503, "not-done")] * 7 == [(answer.status_code, answer.json()["code"]) for answer in answers]
+
+    async def test_where_there_are_none_it_is_said(
+        self, front: Front, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A timestamp that was not given is no harm, so this is never in doubt."""
+
+        async def fail(namespace: str, count: int) -> int:
+            raise NotDone("another node serves the timestamps")
+
+        monkeypatch.setattr(front.plane, "_take", fail)
+        answer = await front.client.post("/v1/tso", json={"count": 1})
+
+        assert (503, "not-done") == (answer.status_code, answer.json()["code"])
 
 
 class TestFreshness:

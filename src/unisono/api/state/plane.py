@@ -1,11 +1,11 @@
 """
 The data plane of shared state: the engine's server in front of the services' socket, fed from the store.
 
-It answers plain reads from its own copy of the entries, and hands plain writes here, many at a time; all
-else it passes on to the API behind (``engine/src/state``). What makes its reads linearizable: the store
-tells it of each batch of commits after it is durable and before anybody hears of it, so there is no moment
-at which an acknowledged write is missing. That only a store of this process can do
-(:mod:`unisono.store.local`); on any other, the API answers at the socket itself and asks the store.
+It answers plain reads from its own copy of the entries, and hands plain writes and requests for timestamps
+here, many at a time; all else it passes on to the API behind (``engine/src/state``). What makes its reads
+linearizable: the store tells it of each batch of commits after it is durable and before anybody hears of
+it, so there is no moment at which an acknowledged write is missing. That only a store of this process can
+do (:mod:`unisono.store.local`); on any other, the API answers at the socket itself and asks the store.
 
 Callers that may do everything in their application are taught to it when the API has checked them, and
 forgotten whenever a service changes; it never learns of those whose access is limited.
@@ -14,36 +14,47 @@ forgotten whenever a service changes; it never learns of those whose access is l
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
 from unisono._engine import StateServer
 from unisono.api import problems
 from unisono.api.mirror import Mirror
 from unisono.state.names import ROOT, namespace_prefix
+from unisono.state.oracle import MAX_COUNT
 from unisono.state.tokens import Tokens
 from unisono.store.base import StoreError
 from unisono.store.local import LocalStore
 from unisono.store.watching import Change
 
+Take = Callable[[str, int], Awaitable[int]]
+"""For a namespace and a count: the first of as many timestamps in a row. Raises StoreError."""
+
 
 class Plane:
     """Serves from :meth:`open` to :meth:`close`."""
 
-    def __init__(self, store: LocalStore, server: StateServer) -> None:
+    def __init__(self, store: LocalStore, server: StateServer, take: Take) -> None:
         self._store = store
         self._server = server
+        self._take = take
         self._loop = asyncio.get_running_loop()
         self._closed = False
         self._writing: asyncio.Task[None] | None = None
+        self._giving: set[asyncio.Task[None]] = set()
+        self._namespaces: dict[str, str] = {}  # by prefix, of callers that were taught
         self._loop.add_reader(server.writes_descriptor(), self._write)
+        self._loop.add_reader(server.timestamps_descriptor(), self._give)
 
     @classmethod
-    async def open(cls, store: LocalStore, mirror: Mirror, listener: socket.socket, behind: Path) -> Plane:
+    async def open(
+        cls, store: LocalStore, mirror: Mirror, listener: socket.socket, behind: Path, *, take: Take
+    ) -> Plane:
         """
-        Serve at ``listener``, with the API at the Unix socket ``behind``.
+        Serve at ``listener``, with the API at the Unix socket ``behind``; ``take`` gives timestamps.
 
         Raises:
             StoreError: The store failed.
@@ -51,7 +62,7 @@ class Plane:
         """
         tokens = await Tokens.load(store)
         server = StateServer(listener.fileno(), str(behind), tokens.secret)
-        plane = cls(store, server)
+        plane = cls(store, server, take)
         found = store.follow(ROOT, plane._follow)
         entries = [(e.key, (e.value, e.created, e.modified)) for e in found.entries]
         server.apply(entries, found.revision)
@@ -60,16 +71,19 @@ class Plane:
 
     def learn(self, credentials: str, namespace: str) -> None:
         """Who presents ``credentials`` may read and write all keys of ``namespace``."""
-        self._server.learn(credentials.encode("latin-1"), namespace_prefix(namespace))
+        prefix = namespace_prefix(namespace)
+        self._namespaces[prefix] = namespace
+        self._server.learn(credentials.encode("latin-1"), prefix)
 
     async def close(self) -> None:
         """Take no more connections, answer what was asked, then let go of the store."""
         await asyncio.to_thread(self._server.close)
         self._closed = True
         self._loop.remove_reader(self._server.writes_descriptor())
+        self._loop.remove_reader(self._server.timestamps_descriptor())
         self._store.unfollow(self._follow)
-        if self._writing is not None:
-            await asyncio.wait([self._writing])
+        if begun := self._giving | ({self._writing} if self._writing is not None else set()):
+            await asyncio.wait(begun)
 
     def _follow(self, changes: Sequence[Change], revision: int) -> None:
         self._server.apply(
@@ -110,6 +124,46 @@ class Plane:
             numbers = (number for number, _, _ in taken)
             self._server.done(list(zip(numbers, revisions, strict=True)))
 
+    def _give(self) -> None:
+        wanted: dict[str, list[tuple[int, int]]] = {}
+        for number, prefix, count in self._server.take_timestamps():
+            wanted.setdefault(prefix, []).append((number, count))
+        for prefix, asked in wanted.items():
+            giving = asyncio.create_task(self._give_all(prefix, asked), name="unisono-state-timestamps")
+            self._giving.add(giving)
+            giving.add_done_callback(self._giving.discard)
+
+    async def _give_all(self, prefix: str, asked: Sequence[tuple[int, int]]) -> None:
+        """As many at a time as the oracle gives at once; each gets a part of its own."""
+        for part in _parts(asked):
+            numbers = [number for number, _ in part]
+            try:
+                first = await self._take(self._namespaces[prefix], sum(count for _, count in part))
+            except StoreError as error:
+                self._give_none(numbers, problems.of_store(error))
+            except Exception as error:
+                self._give_none([number for number, _ in asked], problems.of_fault(error))
+                raise
+            else:
+                firsts = itertools.accumulate((count for _, count in part[:-1]), initial=first)
+                self._server.gave(list(zip(numbers, firsts, strict=True)))
+
+    def _give_none(self, numbers: Sequence[int], problem: problems.Problem) -> None:
+        self._server.gave_none(numbers, int(problem.status), json.dumps(problems.document(problem)).encode())
+
     def _fail(self, taken: Sequence[tuple[int, str, bytes]], problem: problems.Problem) -> None:
         document = json.dumps(problems.document(problem)).encode()
         self._server.failed([number for number, _, _ in taken], int(problem.status), document)
+
+
+def _parts(asked: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+    """Numbers with counts, in their order, in parts of at most MAX_COUNT timestamps."""
+    part: list[tuple[int, int]] = []
+    total = 0
+    for number, count in asked:
+        if total + count > MAX_COUNT:
+            yield part
+            part, total = [], 0
+        part.append((number, count))
+        total += count
+    yield part

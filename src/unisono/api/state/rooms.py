@@ -128,6 +128,15 @@ class States:
                     await self._rooms.pop(oldest).oracle.close()
         return found
 
+    async def timestamps(self, namespace: str, count: int) -> int:
+        """
+        The first of ``count`` timestamps in a row, of a namespace.
+
+        Raises:
+            StoreError: As of :meth:`ServedOracle.take`, or the store failed.
+        """
+        return await (await self.of(namespace)).oracle.take(count)
+
     async def of_caller(self, request: Request, named: str | None) -> Rooms:
         """
         The rooms that a request may use; ``named`` is the namespace that it asks for.

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from unisono.api.context import Context
 from unisono.api.operations import Operation
 from unisono.api.problems import Problem
+from unisono.api.state.access import rooms_for
 from unisono.api.state.kv import NamespaceQuery
 from unisono.api.state.rooms import understood
 from unisono.state.oracle import MAX_COUNT
@@ -52,7 +53,7 @@ async def timestamps(
 ) -> TimestampsView:
     """Timestamps above all that were ever given out in this namespace, across restarts and nodes."""
     async with understood():
-        rooms = await here.states.of_caller(request, query.namespace)
+        rooms = await rooms_for(here, request, query.namespace)
         first = await rooms.oracle.take(body.count)
     return TimestampsView(first=str(first), count=body.count)
 
