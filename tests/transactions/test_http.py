@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.api.conftest import Served, served
+from tests.api.conftest import Served, served, store_address
 from tests.transactions.conftest import Services, coordinating
 from tests.transactions.participants import Asked, Party, Says, serving
 from unisono.api.app import create_app, create_services_app
@@ -19,7 +19,7 @@ from unisono.api.listeners import unix_listener
 from unisono.api.server import Server
 from unisono.node.identity import Identities, Identity
 
-__all__ = ["served"]  # the fixture of the API's tests
+__all__ = ["served", "store_address"]  # fixtures of the API's tests
 
 ONE = "/v1/transactions"
 

@@ -16,7 +16,7 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -44,12 +44,19 @@ from unisono.transactions.errors import (
     TooMany,
     Unknown,
 )
-from unisono.transactions.log import Deposed, Log, Taken
+from unisono.transactions.log import BATCH_BYTES, Deposed, Log, Taken
 from unisono.transactions.machine import ABORT, COMMIT, FINAL, State, Status
 from unisono.transactions.participants import Participant
 from unisono.transactions.records import Record, transaction_key
 from unisono.transactions.running import Caller, Counts, House, Running, shown, stored_view
-from unisono.transactions.submission import MAX_BRANCHES, BranchSpec, Submission, check_graph, made_at
+from unisono.transactions.submission import (
+    MAX_BRANCHES,
+    BranchSpec,
+    Submission,
+    check_graph,
+    check_size,
+    made_at,
+)
 from unisono.transactions.targets import Address, Directory, locate
 
 MAX_OPEN = 20_000  # transactions of one node
@@ -250,8 +257,7 @@ class Coordinator:
 
     async def _take_over(self, left: list[tuple[Entry, Record]]) -> None:
         """Make transactions ours, as far as nobody else is quicker."""
-        for first in range(0, len(left), _CLAIMS):
-            part = left[first : first + _CLAIMS]
+        for part in _parts(left):
             if not await self._claim(part):
                 for one in part:
                     await self._claim([one])
@@ -365,6 +371,7 @@ class Coordinator:
             if len(running.machine.branches) >= MAX_BRANCHES:
                 raise Invalid("", f"the transaction has {MAX_BRANCHES} branches, the most that are allowed")
             check_graph([spec], running.machine.branches)
+            check_size([*running.record.specs, spec])
             locate(self._directory, namespace, spec.url, trusted=running.record.trusted)
             branch = running.add(spec)
             branch.called = True  # not before it is durable
@@ -671,6 +678,20 @@ class Coordinator:
         while True:
             await asyncio.sleep(pause)
             pause = 0.1 if self._forget(500) else _SWEEP_SECONDS
+
+
+def _parts(left: list[tuple[Entry, Record]]) -> Iterator[list[tuple[Entry, Record]]]:
+    """As few parts as may be, each no larger than one write of the log."""
+    part: list[tuple[Entry, Record]] = []
+    size = 0
+    for one in left:
+        size += len(one[0].value)
+        if part and (len(part) == _CLAIMS or size > BATCH_BYTES):
+            yield part
+            part, size = [], len(one[0].value)
+        part.append(one)
+    if part:
+        yield part
 
 
 def _check_end(status: Status, reason: str, *, commit: bool) -> None:

@@ -13,6 +13,7 @@ What a write means is :mod:`.coordinator`'s; here is only that it happens once, 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,8 +21,10 @@ from dataclasses import dataclass
 from unisono.store.base import Broken, Compare, Delete, Field, MaybeDone, NotDone, Put, Store, StoreError
 
 BATCH_WRITES = 60  # with their compares they fit the 128 operations that etcd allows in a transaction
-_BATCH_BYTES = 1024 * 1024
+BATCH_BYTES = 1024 * 1024  # of their values; etcd allows 1.5 MiB in a transaction unless told otherwise
 _RETRY_SECONDS = (0.02, 1.0)  # first and longest pause while the store refuses
+
+_log = logging.getLogger("unisono.transactions")
 
 
 class Deposed(StoreError):
@@ -47,6 +50,10 @@ class Entry:
     done: Callable[[StoreError | None], None]
     maybe: bool = False  # an earlier try may have written it
     told: bool = False
+
+    def operation(self) -> Put | Delete:
+        """What of the store does it."""
+        return Delete(key=self.key) if self.value is None else Put(key=self.key, value=self.value)
 
     def tell(self, error: StoreError | None) -> None:
         """Say once what became of it."""
@@ -167,12 +174,13 @@ class Log:
         batch: list[Entry] = []
         keys: set[str] = set()
         size = 0
-        while self._waiting and len(batch) < BATCH_WRITES and size < _BATCH_BYTES:
-            if self._waiting[0].key in keys:
-                break
-            entry = self._waiting.popleft()
-            keys.add(entry.key)
+        while self._waiting and len(batch) < BATCH_WRITES:
+            entry = self._waiting[0]
             size += len(entry.value or b"")
+            if entry.key in keys or (batch and size > BATCH_BYTES):
+                break
+            self._waiting.popleft()
+            keys.add(entry.key)
             batch.append(entry)
         return batch
 
@@ -201,37 +209,40 @@ class Log:
         """
         pause, longest = _RETRY_SECONDS
         while batch:
-            compares = [self.term]
-            compares += [Compare(key=e.key, field=Field.CREATED, target=0) for e in batch if e.fresh]
-            operations = [
-                Delete(key=e.key) if e.value is None else Put(key=e.key, value=e.value) for e in batch
-            ]
+            fresh = [Compare(key=e.key, field=Field.CREATED, target=0) for e in batch if e.fresh]
             try:
-                outcome = await self._store.transact(compares=compares, success=operations)
+                outcome = await self._store.transact(
+                    compares=[self.term, *fresh], success=[e.operation() for e in batch]
+                )
             except Broken:
                 raise
             except MaybeDone:
                 for entry in batch:
                     entry.maybe = True
+            except ValueError as error:
+                # This store takes less at once than others do: what fits is written piece by piece.
+                if len(batch) > 1:
+                    return False
+                _log.error("the store does not take %s, which is tried again: %s", batch[0].key, error)
+                _refuse(batch, NotDone(str(error)))
             except NotDone as error:
-                # Who can still be told that nothing happened is told so, instead of being kept waiting.
-                refused = [e for e in batch if not e.patient and not e.maybe]
-                batch[:] = [e for e in batch if e.patient or e.maybe]
-                for entry in refused:
-                    entry.tell(error)
+                _refuse(batch, error)
             else:
                 if outcome.succeeded:
-                    self.batches += 1
-                    self.writes += len(batch)
-                    for entry in batch:
-                        entry.tell(None)
-                    batch.clear()
+                    self._wrote(batch)
                     return True
                 await self._check_term()
                 return False
             await asyncio.sleep(pause)
             pause = min(2 * pause, longest)
         return True
+
+    def _wrote(self, batch: list[Entry]) -> None:
+        self.batches += 1
+        self.writes += len(batch)
+        for entry in batch:
+            entry.tell(None)
+        batch.clear()
 
     async def _check_term(self) -> None:
         entry = await self._read(self.term.key)
@@ -258,3 +269,11 @@ class Log:
                 pause = min(2 * pause, longest)
                 continue
             return None if entry is None else (entry.value, entry.modified)
+
+
+def _refuse(batch: list[Entry], error: NotDone) -> None:
+    """Who can still be told that nothing happened is told so, instead of being kept waiting."""
+    refused = [e for e in batch if not e.patient and not e.maybe]
+    batch[:] = [e for e in batch if e.patient or e.maybe]
+    for entry in refused:
+        entry.tell(error)

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from unisono.state.names import namespace_prefix
+from unisono.store.base import MAX_VALUE_BYTES
 from unisono.transactions.machine import FINAL, Heuristic, Kind, Status
 from unisono.transactions.modes import Mode
 from unisono.transactions.submission import BranchSpec
@@ -61,7 +62,11 @@ class Record:
         return f"{ROOT}{self.namespace}/{self.gid}"
 
     def encode(self) -> bytes:
-        """As it is written down; payloads are left out once it is final."""
+        """
+        As it is written down; payloads are left out once it is final.
+
+        What was called gives way to all else where one value of the store would not hold both.
+        """
         final = self.status in FINAL
         body: dict[str, Any] = {
             "open": not final,
@@ -82,7 +87,11 @@ class Record:
         if self.heuristic is not None:
             told = self.heuristic
             body["heuristic"] = [told.kind, told.reason, told.resolved]
-        return to_json(body)
+        encoded = to_json(body)
+        if len(encoded) > MAX_VALUE_BYTES:
+            body.pop("timeline", None)
+            encoded = to_json(body)
+        return encoded
 
 
 def transaction_key(namespace: str, gid: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from json import dumps
@@ -27,7 +27,7 @@ MAX_BRANCH_ID_CHARACTERS = 40
 MAX_BRANCHES = 100
 MAX_URL_CHARACTERS = 2000
 MAX_PAYLOAD_BYTES = 64 * 1024
-MAX_CONTENT_BYTES = 768 * 1024  # of all payloads: the record of a transaction is one value of the store
+MAX_CONTENT_BYTES = 640 * 1024  # of all branches: with what is noted of them they are one value of the store
 MAX_TIMEOUT_MS = 86_400_000
 DEFAULT_TIMEOUT_MS = 30_000
 
@@ -81,6 +81,10 @@ class BranchSpec:
         """All of it, as JSON."""
         return [self.id, self.url, self.payload, list(self.after)]
 
+    def size(self) -> int:
+        """Bytes of all of it, written as JSON."""
+        return len(to_json(self.content()))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Submission:
@@ -111,6 +115,7 @@ class Submission:
             raise Invalid("branches", f"{len(listed)} branches; at most {MAX_BRANCHES} are allowed")
         branches = tuple([BranchSpec.of(one, f"branches[{n}]") for n, one in enumerate(listed)])
         check_graph(branches)
+        check_size(branches)
         gid = given.get("gid")
         question = given.get("query_prepared")
         if OPERATIONS[mode].asks_back:
@@ -178,6 +183,15 @@ def check_graph(branches: Sequence[BranchSpec], known: Mapping[str, object] | No
         done.update(free)
         for id in free:
             del left[id]
+
+
+def check_size(branches: Iterable[BranchSpec]) -> None:
+    """Raise Invalid if all branches of a transaction together are more than is written down of one."""
+    size = sum(branch.size() for branch in branches)
+    if size > MAX_CONTENT_BYTES:
+        raise Invalid(
+            "branches", f"have {size} bytes together, as JSON; at most {MAX_CONTENT_BYTES} are allowed"
+        )
 
 
 def check_name(given: object, field: str, characters: int) -> str:

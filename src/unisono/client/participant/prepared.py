@@ -45,8 +45,7 @@ from unisono.client.participant.fence import (
 from unisono.client.participant.protocol import Answer, Call, Done, Refused, StillWorking, no
 from unisono.client.participant.steps import Commit, Fault, Fence, Result, Rollback, Run, Step
 
-NAME_MAX = 199  # bytes, PostgreSQL's limit
-PREFIX_MAX = 32
+PREFIX_MAX = 32  # characters: with a gid's 100 and a branch's 40 a name stays below PostgreSQL's 199 bytes
 LOCK_MS = 250  # a repeated prepare waits so long for what it has prepared itself, so it is short
 ROUNDS = 3  # of a rollback that meets its prepare, each at most LOCK_MS long
 
