@@ -6,10 +6,11 @@ Who asks for it is :mod:`unisono.api.guard`.
 
 from __future__ import annotations
 
-import os
 import secrets
 import stat
 from pathlib import Path
+
+from unisono.kept import write_kept
 
 
 class BadToken(Exception):
@@ -38,12 +39,5 @@ def read_token(path: Path) -> str:
 def made_token(path: Path) -> str:
     """The token in the file at ``path``, which is made, with a token of chance, if it is not there."""
     if not path.exists():
-        # Renamed when whole: a crash in between leaves no empty file that every later start would refuse.
-        made = path.with_name(path.name + ".new")
-        made.unlink(missing_ok=True)
-        with open(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(32) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        made.replace(path)
+        write_kept(path, secrets.token_urlsafe(32) + "\n")
     return read_token(path)

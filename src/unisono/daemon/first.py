@@ -25,6 +25,7 @@ from unisono.api.listeners import tcp_listener, unix_listener
 from unisono.api.mirror import Mirror
 from unisono.api.tokens import made_token
 from unisono.daemon.settings import EXIT_REFUSED, EXIT_USAGE, CannotRun, Settings
+from unisono.kept import write_kept
 from unisono.node.identity import Identities
 from unisono.node.paths import NodeLock, StateFolder
 from unisono.store import opening
@@ -167,7 +168,7 @@ def _node_id(folder: StateFolder) -> str:
         if known := path.read_text().strip():
             return known
     made = f"{socket.gethostname().partition('.')[0].lower()}-{secrets.token_hex(3)}"
-    path.write_text(made + "\n")
+    write_kept(path, made + "\n")
     return made
 
 

@@ -12,10 +12,11 @@ import base64
 import binascii
 import hashlib
 import hmac
-import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
+
+from unisono.kept import write_kept
 
 _VERSION = "u1"
 _SECRET_BYTES = 32
@@ -47,15 +48,7 @@ class Identities:
             OSError: It can't be read or made, or what it holds is no secret.
         """
         if not path.exists():
-            made = path.with_suffix(".new")
-            made.unlink(missing_ok=True)
-            with open(
-                os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb"
-            ) as file:
-                file.write(secrets.token_bytes(_SECRET_BYTES))
-                file.flush()
-                os.fsync(file.fileno())
-            made.replace(path)
+            write_kept(path, secrets.token_bytes(_SECRET_BYTES))
         secret = path.read_bytes()
         # BLAKE2 takes an empty key for none at all: anyone could sign.
         if len(secret) != _SECRET_BYTES:

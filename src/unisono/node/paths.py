@@ -19,6 +19,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from unisono.kept import make_folder, write_kept
+
 FORMAT = 1  # of the folder as a whole; rises when an older node could not read what a newer one wrote
 
 # sockaddr_un holds 108 bytes with the closing zero (unix(7)); the longest of our names is "/services.sock".
@@ -175,9 +177,7 @@ class StateFolder:
         try:
             text = self.format_file.read_text().strip()
         except FileNotFoundError:
-            temporary = self.format_file.with_suffix(".new")
-            temporary.write_text(f"{FORMAT}\n")
-            temporary.replace(self.format_file)
+            write_kept(self.format_file, f"{FORMAT}\n")
             return
         except (OSError, UnicodeDecodeError) as error:
             raise StateFolderError(f"can't read {self.format_file}: {error}") from error
@@ -192,7 +192,7 @@ class StateFolder:
 
 def _make_private(path: Path) -> None:
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(path, 0o700)
         found = path.stat()
         if found.st_uid != os.getuid():
             raise StateFolderError(

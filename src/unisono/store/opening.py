@@ -11,6 +11,7 @@ import stat
 from dataclasses import replace
 from pathlib import Path
 
+from unisono.kept import write_kept
 from unisono.store.addresses import BadStoreAddress, EtcdAddress, SqliteAddress, parse_store
 from unisono.store.base import Broken, Store
 
@@ -71,9 +72,7 @@ def choose(
 def keep(kept: Path, text: str, password_file: Path | None) -> None:
     """Remember a choice; never the password itself."""
     lines = [text] if password_file is None else [text, str(password_file.absolute())]
-    fresh = kept.with_name(kept.name + ".new")
-    fresh.write_text("".join(f"{line}\n" for line in lines))
-    fresh.replace(kept)
+    write_kept(kept, "".join(f"{line}\n" for line in lines))
 
 
 def read_password(path: Path) -> str:
