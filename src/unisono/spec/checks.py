@@ -11,8 +11,8 @@ import os
 from unisono.spec import programs, schema
 from unisono.spec.draft import Draft
 from unisono.spec.errors import Problem, field_path
-from unisono.spec.fields import shell_operator
 from unisono.spec.interpolate import PORT
+from unisono.spec.kinds import shell_operator
 from unisono.spec.model import ServiceSpec
 from unisono.spec.nodes import Scalar, problem, quoted
 from unisono.spec.ports import names_port

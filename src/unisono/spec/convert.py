@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, cast
 
-from unisono.spec import compose, programs, schema
+from unisono.spec import compose, programs, schema, sections
 from unisono.spec.access import Access
 from unisono.spec.checks import check_ports, check_program, warn_of_later
 from unisono.spec.draft import Draft
@@ -147,7 +147,7 @@ def _environment(draft: Draft) -> tuple[dict[str, str], bool]:
     return found, asks_for_port
 
 
-def _from_file(draft: Draft, entry: schema.EnvFile, index: int) -> dict[str, str]:
+def _from_file(draft: Draft, entry: sections.EnvFile, index: int) -> dict[str, str]:
     node = entry.path
     if not isinstance(node, Scalar) or node.is_null:
         draft.report.error(problem(node, "the path of a file"))
@@ -210,7 +210,7 @@ def _serves(
     return bool(reachable or told or probed or awaited)
 
 
-def _probe_words(written: schema.HealthCheck | None) -> tuple[str, ...]:
+def _probe_words(written: sections.HealthCheck | None) -> tuple[str, ...]:
     if written is None:
         return ()
     test = written.test if isinstance(written.test, ListNode) else [written.test]
@@ -273,7 +273,9 @@ def _healthcheck(draft: Draft, *, serves: bool) -> HealthCheck:
     )
 
 
-def _probe(draft: Draft, written: schema.HealthCheck, *, serves: bool) -> tuple[Probe, str, tuple[str, ...]]:
+def _probe(
+    draft: Draft, written: sections.HealthCheck, *, serves: bool
+) -> tuple[Probe, str, tuple[str, ...]]:
     """Kind, path and command of the probe."""
     if written.disable:
         return "none", "/", ()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from unisono.spec.errors import Problem, Report, field_path
 from unisono.spec.model import PublishedPort
 from unisono.spec.nodes import MapNode, Node, find, problem, quoted
-from unisono.spec.schema import Port
+from unisono.spec.sections import Port
 from unisono.spec.tls import tls
 
 MAX_RANGE = 100

@@ -11,38 +11,38 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from unisono.spec import compose, schema, written
+from unisono.spec import compose, schema, sections, written
 from unisono.spec.base import Model
 
 _MODELS: tuple[tuple[str, type[Model]], ...] = (
     ("The file", schema.File),
     ("services.NAME", schema.Service),
-    ("depends_on.NAME", schema.Dependency),
-    ("healthcheck", schema.HealthCheck),
-    ("healthcheck.http", schema.HttpProbe),
-    ("scale", schema.Scale),
-    ("scale.wait", schema.Wait),
+    ("depends_on.NAME", sections.Dependency),
+    ("healthcheck", sections.HealthCheck),
+    ("healthcheck.http", sections.HttpProbe),
+    ("scale", sections.Scale),
+    ("scale.wait", sections.Wait),
     ("routes", written.Route),
-    ("ports", schema.Port),
-    ("env_file", schema.EnvFile),
+    ("ports", sections.Port),
+    ("env_file", sections.EnvFile),
     ("ports.tls", written.Tls),
     ("balance", written.Balance),
     ("queue", written.Queue),
     ("retries", written.Retries),
     ("hedge", written.Hedge),
     ("mirror", written.Mirror),
-    ("access", schema.Access),
-    ("transactions", schema.Transactions),
+    ("access", sections.Access),
+    ("transactions", sections.Transactions),
     ("tls", written.PublicTls),
     ("tls.certificates", written.Certificate),
-    ("deploy", schema.Deploy),
-    ("deploy.resources", schema.ResourcesSection),
-    ("deploy.resources.limits", schema.Limits),
-    ("deploy.update_config", schema.UpdateSection),
+    ("deploy", sections.Deploy),
+    ("deploy.resources", sections.ResourcesSection),
+    ("deploy.resources.limits", sections.Limits),
+    ("deploy.update_config", sections.UpdateSection),
     ("deploy.update_config.canary", written.Canary),
     ("deploy.update_config.canary.header", written.HeaderMatch),
     ("deploy.update_config.canary.success", written.Success),
-    ("deploy.restart_policy", schema.RestartPolicy),
+    ("deploy.restart_policy", sections.RestartPolicy),
 )
 _IGNORED: tuple[tuple[str, Mapping[str, str]], ...] = (
     ("", compose.TOP_LEVEL),

@@ -1,7 +1,7 @@
 """
 How requests are treated, as it is written: the models of the mappings that say it, one for each.
 
-The other mappings of the file are in :mod:`unisono.spec.schema`; what the words mean together is
+Other mappings inside a service are :mod:`unisono.spec.sections`'; what the words mean together is
 :mod:`unisono.spec.treatment`'s.
 """
 
@@ -13,17 +13,10 @@ from pydantic import Field
 
 from unisono.spec.base import Model, text_as
 from unisono.spec.fields import (
-    AFTER,
     FILE,
-    HASH_ON,
-    HOST,
-    LOAD,
-    NAME,
-    PATH,
     PERCENT,
     SHARE,
     SIZE,
-    STATUSES,
     TEXT,
     TRUTH,
     Also,
@@ -33,6 +26,7 @@ from unisono.spec.fields import (
     unfit,
     whole,
 )
+from unisono.spec.kinds import AFTER, HASH_ON, HOST, LOAD, NAME, PATH, STATUSES
 from unisono.spec.nodes import ListNode, MapNode, Node, Scalar
 from unisono.spec.requests import POLICIES, HashOn
 
