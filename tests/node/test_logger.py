@@ -168,6 +168,12 @@ async def test_there_is_one_log_process_per_folder(folder: StateFolder) -> None:
         assert first.poll() is None
 
 
+async def test_it_takes_no_turn_away_from_an_instance_that_is_dying(folder: StateFolder) -> None:
+    """It is woken up by the closing of the instance's pipes, before the kernel tells of the instance's end."""
+    with log_process(folder) as process:
+        until(lambda: os.sched_getscheduler(process.pid) == os.SCHED_BATCH)
+
+
 async def test_a_terminal_s_signals_do_not_end_it(folder: StateFolder) -> None:
     """Ctrl-C at the terminal that started the node is not meant for it."""
     out, _ = Pipes(folder).open("shop", "web", "web-1")

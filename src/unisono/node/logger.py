@@ -257,6 +257,17 @@ def _locked(path: str) -> bool:
     return False
 
 
+def _give_way() -> None:
+    """
+    Have what has just been woken up wait for the turn of what runs, with the same share of the processor.
+
+    Above all of an instance that dies: closing its pipes wakes us, and the kernel tells nobody of its end before
+    it has had a further turn, which is milliseconds later while all cores are busy.
+    """
+    with contextlib.suppress(OSError):  # a sandbox may forbid it; then all is as before
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
 def main(folder: str) -> int:
     """Be the log process of a state folder; 0 also when there is one already."""
     lock = os.open(os.path.join(folder, "logger.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -266,6 +277,7 @@ def main(folder: str) -> int:
         return 0
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    _give_way()
     logger = Logger(folder)
     signal.signal(signal.SIGTERM, lambda *_: logger.stop())
     # A terminal's Ctrl-C and its closing are meant for whoever is in front, not for us.
