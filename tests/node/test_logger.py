@@ -169,7 +169,7 @@ async def test_there_is_one_log_process_per_folder(folder: StateFolder) -> None:
 
 
 async def test_it_takes_no_turn_away_from_an_instance_that_is_dying(folder: StateFolder) -> None:
-    """It is woken up by the closing of the instance's pipes, before the kernel tells of the instance's end."""
+    """The closing of its pipes wakes the log process, before the kernel tells of its end."""
     with log_process(folder) as process:
         until(lambda: os.sched_getscheduler(process.pid) == os.SCHED_BATCH)
 

@@ -261,7 +261,7 @@ def _give_way() -> None:
     """
     Have what has just been woken up wait for the turn of what runs, with the same share of the processor.
 
-    Above all of an instance that dies: closing its pipes wakes us, and the kernel tells nobody of its end before
+    Above all of an instance that dies: closing its pipes wakes us, and the kernel tells of its end only after
     it has had a further turn, which is milliseconds later while all cores are busy.
     """
     with contextlib.suppress(OSError):  # a sandbox may forbid it; then all is as before
