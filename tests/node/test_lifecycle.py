@@ -11,7 +11,7 @@ import pytest
 from unisono.control.records import Goal, Phase, Status
 from unisono.node.drivers.base import Running
 from unisono.node.life import Context, Life, Stage, status_of
-from unisono.node.lifecycle import adopted, describe_end, step
+from unisono.node.lifecycle import adopted, step
 from unisono.node.messages import (
     AwaitListening,
     Drain,
@@ -39,6 +39,7 @@ from unisono.node.messages import (
     Timer,
     Withdraw,
 )
+from unisono.node.moves import describe_end
 from unisono.spec.model import HealthCheck, Restart, ServiceSpec
 
 HTTP = HealthCheck(
