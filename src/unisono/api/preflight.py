@@ -16,7 +16,7 @@ from unisono.api.addresses import bind_failure, parse_address
 from unisono.api.problems import Problem
 from unisono.control.snapshot import Snapshot
 from unisono.node.drivers.base import CannotStart
-from unisono.node.drivers.process import check_startable
+from unisono.node.drivers.startable import check_startable
 from unisono.node.sharing import sizes
 from unisono.spec.model import ApplicationSpec, PublishedPort
 from unisono.spec.shared import DEFAULT_NODE_BYTES

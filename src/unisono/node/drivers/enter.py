@@ -3,7 +3,7 @@ Enters control groups, becomes another user, and then the program: the last step
 
 Run by its path, ``python enter.py UID GID GROUP[,GROUP...] PROCS[,PROCS...] PROGRAM ARGUMENT...``, where
 limits and ``user`` come together: only root may enter the groups, and the program must not be root. Where
-there are limits alone, a line of shell does it faster (:mod:`unisono.node.drivers.process`).
+there are limits alone, a line of shell does it faster (:mod:`unisono.node.drivers.startable`).
 """
 
 from __future__ import annotations

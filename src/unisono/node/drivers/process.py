@@ -5,40 +5,33 @@ Each instance leads a session of its own, writes into its own pipes and knows no
 outlives it. A restarted node finds it by what its status says (pid, start time, boot), or, when it was
 started but never written down, by the marks in its environment.
 
-Limits are :mod:`unisono.node.cgroups`', ports :mod:`unisono.node.ports`'.
+What a program needs to start is :mod:`.startable`'s, limits are :mod:`unisono.node.cgroups`', ports
+:mod:`unisono.node.ports`'.
 """
 
 from __future__ import annotations
 
 import asyncio
-import grp
 import hashlib
 import json
 import os
-import pwd
-import shutil
 import signal
 import subprocess
-import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from unisono.control.records import Instance, Status
 from unisono.node import processes
 from unisono.node.cgroups import Cgroups, Group
-from unisono.node.drivers import enter
+from unisono.node.drivers import startable
 from unisono.node.drivers.base import CannotStart, Ended, Order, Orphan, Running
 from unisono.node.identity import Identities, Identity
 from unisono.node.paths import StateFolder
 from unisono.node.pipes import Pipes
 from unisono.node.ports import NoPort, Ports
 from unisono.spec.model import Resources, ServiceSpec
-
-# Enters the control groups whose cgroup.procs come before "--", then becomes the command after it.
-_ENTER_GROUPS = 'while [ "$1" != -- ]; do echo 0 >"$1" || exit 126; shift; done; shift; exec "$@"'
 
 _HOLD_SECONDS = 2.0  # for the log process to open the pipes of a new instance
 _EMPTYING_TRIES = 20  # to remove a control group; the next start of the node removes what is left then
@@ -89,12 +82,12 @@ class ProcessDriver:
         command = spec.update.release_command if instance.job else spec.command
         if not command:
             raise CannotStart("cannot start: the service has no command")
-        account = _account(spec.user)
+        account = startable.account_of(spec.user)
         port = self._take_port(spec, job=instance.job)
         try:
             environment = self._environment(order, port)
             argv = [_with_port(part, port) for part in command]
-            argv[0] = _executable(argv[0], spec.working_dir, environment)
+            argv[0] = startable.executable(argv[0], spec.working_dir, environment)
             group = Group()
             if spec.resources != Resources():
                 name = self._group_name(instance.application, instance.id, order.generation)
@@ -153,7 +146,7 @@ class ProcessDriver:
             for fd in held:
                 asyncio.get_running_loop().call_later(_HOLD_SECONDS, self._let_go, fd)
             process = subprocess.Popen(
-                _entering(group, account, argv) if group.folders else argv,
+                startable.entering(group, account, argv) if group.folders else argv,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -163,7 +156,7 @@ class ProcessDriver:
                 **({} if group.folders else account),
             )
         except (OSError, ValueError, subprocess.SubprocessError) as error:
-            raise CannotStart(_why(error, argv[0], cwd)) from error
+            raise CannotStart(startable.reason(error, argv[0], cwd)) from error
         finally:
             for fd in fds:
                 os.close(fd)
@@ -393,81 +386,3 @@ class ProcessDriver:
 
 def _with_port(text: str, port: int | None) -> str:
     return text.replace("{port}", "" if port is None else str(port))
-
-
-def _entering(group: Group, account: Mapping[str, Any], argv: list[str]) -> list[str]:
-    """The command that enters the control groups first, and becomes ``argv`` with the same pid."""
-    procs = [str(path) for path in group.procs]
-    if not account:
-        return ["/bin/sh", "-c", _ENTER_GROUPS, "sh", *procs, "--", *argv]
-    ids = [str(account["user"]), str(account["group"]), ",".join(map(str, account["extra_groups"]))]
-    return [sys.executable, "-I", "-S", enter.__file__, *ids, ",".join(procs), *argv]
-
-
-def check_startable(spec: ServiceSpec) -> None:
-    """
-    Look, without starting anything, for what would keep every instance of ``spec`` from starting here.
-
-    Raises:
-        CannotStart: The user, the folder or the command is missing; it says which.
-    """
-    _account(spec.user)
-    if not Path(spec.working_dir).is_dir():
-        raise CannotStart(f"cannot start: no such folder: {spec.working_dir} (working_dir)")
-    environment = {**spec.inherited, **spec.environment}
-    for command in (spec.command, spec.update.release_command):
-        if command and "{port}" not in command[0]:
-            _executable(command[0], spec.working_dir, environment)
-
-
-def _account(user: str | None) -> dict[str, Any]:
-    """Arguments of Popen that make the process run as ``user``, "name" or "name:group", numbers allowed."""
-    if user is None:
-        return {}
-    name, _, group = user.partition(":")
-    try:
-        entry = pwd.getpwuid(int(name)) if name.isdecimal() else pwd.getpwnam(name)
-        uid, gid, login = entry.pw_uid, entry.pw_gid, entry.pw_name
-    except KeyError:
-        if not name.isdecimal():
-            raise CannotStart(f"cannot start: no such user: {name}") from None
-        uid, gid, login = int(name), int(name), ""  # containers' habit: a number needs no entry
-    if group:
-        try:
-            gid = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
-        except KeyError:
-            raise CannotStart(f"cannot start: no such group: {group}") from None
-    if os.geteuid() != 0:
-        if uid == os.geteuid():
-            return {}
-        raise CannotStart(
-            f"cannot start: to run as user {user} needs a node that runs as root, not as uid {os.geteuid()}"
-        )
-    groups = os.getgrouplist(login, gid) if login else [gid]
-    return {"user": uid, "group": gid, "extra_groups": groups}
-
-
-def _executable(name: str, cwd: str, environment: Mapping[str, str]) -> str:
-    """The file that a command's first word means; found before the start, for the sake of a clear error."""
-    if "/" in name:
-        path = Path(cwd, name)
-        if not path.exists():
-            raise CannotStart(f"cannot start: no such file: {path}")
-        if path.is_dir() or not os.access(path, os.X_OK):
-            raise CannotStart(f"cannot start: {path} is not executable")
-        return name
-    search = environment.get("PATH", os.defpath)
-    # Relative entries of PATH are meant from the working directory of the instance, not from ours.
-    folders = os.pathsep.join(str(Path(cwd, entry)) for entry in search.split(os.pathsep))
-    found = shutil.which(name, path=folders)
-    if found is None:
-        raise CannotStart(f"cannot start: no such command: {name} (PATH is {search})")
-    return found
-
-
-def _why(error: Exception, program: str, cwd: str) -> str:
-    if isinstance(error, FileNotFoundError | NotADirectoryError) and not Path(cwd).is_dir():
-        return f"cannot start: no such folder: {cwd} (working_dir)"
-    if isinstance(error, OSError) and error.strerror:
-        return f"cannot start {program}: {error.strerror}"
-    return f"cannot start {program}: {error}"
