@@ -7,12 +7,13 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
 from unisono.node import processes
 from unisono.node.probes import Ill, probe
-from unisono.spec.model import HealthCheck
+from unisono.spec.model import HealthCheck, ServiceSpec
 
 HTTP = HealthCheck(kind="http", path="/healthz", timeout=5.0)
 
@@ -38,10 +39,15 @@ async def server(answer: bytes | None) -> AsyncIterator[tuple[str, list[bytes], 
         yield f"{host}:{port}", requests, closed
 
 
+def spec_of(check: HealthCheck, **more: Any) -> ServiceSpec:
+    """A service that is asked so."""
+    return ServiceSpec(name="web", healthcheck=check, inherited={"PATH": os.environ["PATH"]}, **more)
+
+
 async def ask(check: HealthCheck, address: str | None = None) -> str:
     """What is wrong, or nothing."""
     try:
-        await probe(check, address, environment={"PATH": os.environ["PATH"]})
+        await probe(spec_of(check), address)
     except Ill as error:
         return str(error)
     return ""
@@ -125,6 +131,31 @@ async def test_a_command_is_judged_by_its_exit(code: str, words: str) -> None:
     check = HealthCheck(kind="command", command=(sys.executable, "-c", code), timeout=20.0)
 
     assert await ask(check) == words.format(python=sys.executable)
+
+
+async def test_a_command_sees_what_the_instance_sees() -> None:
+    """Its own variables win over links; both know the port."""
+    seen = '[ "$A" = 5:x ] && [ "$B_URL" = mine ] && [ "$C_URL" = c ] && [ "$PORT" = 5 ] && [ "$0" = 5 ]'
+    check = HealthCheck(kind="command", command=("/bin/sh", "-c", seen, "{port}"), timeout=20.0)
+    own = {"A": "{port}:x", "B_URL": "mine"}
+
+    await probe(spec_of(check, environment=own), None, port=5, links={"B_URL": "b", "C_URL": "c"})
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+async def test_a_command_runs_as_the_user_of_its_service() -> None:
+    """What that user wrote into the command's file would else run with the rights of the node."""
+    check = HealthCheck(kind="command", command=("/bin/sh", "-c", '[ "$(id -u):$(id -G)" = 65534:65534 ]'))
+
+    await probe(spec_of(check, user="65534:65534", working_dir="/"), None)
+
+
+async def test_a_command_whose_user_is_gone_is_ill() -> None:
+    """It says so; it does not run as somebody else."""
+    check = HealthCheck(kind="command", command=("true",))
+
+    with pytest.raises(Ill, match="health command true: cannot start: no such user: nobody-of-this-name"):
+        await probe(spec_of(check, user="nobody-of-this-name"), None)
 
 
 async def test_a_command_that_is_not_there_is_ill() -> None:

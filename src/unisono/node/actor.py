@@ -27,7 +27,7 @@ from unisono.node.paths import StateFolder
 from unisono.node.pipes import Pipes
 from unisono.node.reports import Reports
 from unisono.node.routing import Routing
-from unisono.spec.model import HealthCheck, ServiceSpec
+from unisono.spec.model import ServiceSpec
 
 _log = logging.getLogger(__name__)
 
@@ -279,38 +279,28 @@ class Actor:
         if after:
             await asyncio.sleep(after)
         running = self.life.running
-        if running is None:
+        if running is None or running.generation != generation:
             return
-        check = self.spec.healthcheck
-        environment = self._probe_environment(running) if check.kind == "command" else {}
-        address = self._house.driver.address(running, self._host)
         self._asking = generation
         try:
-            await self._ask(generation, check, address, environment)
+            await self._ask(running)
         finally:
             self._asking = None
 
-    async def _ask(
-        self, generation: int, check: HealthCheck, address: str | None, environment: Mapping[str, str]
-    ) -> None:
+    async def _ask(self, running: Running) -> None:
+        address = self._house.driver.address(running, self._host)
+        has_command = self.spec.healthcheck.kind == "command"
+        links = self._house.links(self.instance.application, self.spec) if has_command else {}
         while True:
             try:
-                await probes.probe(check, address, environment=environment, cwd=self.spec.working_dir)
+                await probes.probe(self.spec, address, port=running.port, links=links)
             except probes.Inconclusive:
                 continue
             except probes.Ill as error:
-                self.post(messages.ProbeFailed(generation=generation, reason=str(error)))
+                self.post(messages.ProbeFailed(generation=running.generation, reason=str(error)))
             else:
-                self.post(messages.ProbeOk(generation=generation))
+                self.post(messages.ProbeOk(generation=running.generation))
             return
-
-    def _probe_environment(self, running: Running) -> dict[str, str]:
-        """What a health command sees: what the instance sees, but for the names that are its own."""
-        links = self._house.links(self.instance.application, self.spec)
-        environment = {**self.spec.inherited, **links}
-        port = str(running.port or "")
-        environment |= {name: text.replace("{port}", port) for name, text in self.spec.environment.items()}
-        return environment | ({"PORT": port} if port else {})
 
     async def _drain(self, order: messages.Drain) -> None:
         await self._house.routing.confirmed()

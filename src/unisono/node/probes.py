@@ -18,14 +18,17 @@ import socket
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
+from types import MappingProxyType
 
-from unisono.node import processes
-from unisono.spec.model import HealthCheck
+from unisono.node import processes, surroundings
+from unisono.node.drivers.base import CannotStart
+from unisono.spec.model import HealthCheck, ServiceSpec
 
 # How much later than its limit a probe may notice that it is over before the node itself is to blame: a
 # busy machine is no proof against the instance.
 _LATE_SECONDS = 0.5
 _HEAD_BYTES_MAX = 16384
+_NO_LINKS: Mapping[str, str] = MappingProxyType({})
 
 
 class Ill(Exception):
@@ -37,26 +40,27 @@ class Inconclusive(Exception):
 
 
 async def probe(
-    check: HealthCheck, address: str | None, *, environment: Mapping[str, str], cwd: str = "/"
+    spec: ServiceSpec, address: str | None, *, port: int | None = None, links: Mapping[str, str] = _NO_LINKS
 ) -> None:
     """
-    Ask once, as ``check`` says; returns if the instance is well.
+    Ask an instance of ``spec`` once, as its health check says; returns if it is well.
 
-    ``address`` is where it answers; ``environment`` and ``cwd`` are for a command.
+    ``address`` is where it answers. A command runs as the instance itself does: in its folder, as its user,
+    with its variables, among them ``port`` and ``links``; cancelled, all that it started is killed.
 
     Raises:
         Ill: It is not.
         Inconclusive: Nobody knows.
     """
+    check = spec.healthcheck
     loop = asyncio.get_running_loop()
     deadline = loop.time() + check.timeout
     what = _name(check, address)
     try:
         async with asyncio.timeout_at(deadline):
             if check.kind == "command":
-                port = environment.get("PORT", "")
-                command = tuple(part.replace("{port}", port) for part in check.command)
-                await _command(command, environment, cwd)
+                command = tuple(surroundings.with_port(part, port) for part in check.command)
+                await _command(command, spec, surroundings.variables(spec, links, port))
             elif address is None:
                 raise Ill(f"{what}: the instance has no port")
             elif check.kind == "http":
@@ -126,13 +130,13 @@ async def _connect(address: str, what: str) -> socket.socket:
     return connection
 
 
-async def _command(command: tuple[str, ...], environment: Mapping[str, str], cwd: str) -> None:
+async def _command(command: tuple[str, ...], spec: ServiceSpec, environment: Mapping[str, str]) -> None:
     """
     Run it in a session of its own, so that all of it can be ended when its time is over.
 
     Its output goes to /dev/null: what a user would want to read of it is in its exit code.
     """
-    pid = _start(command, environment, cwd)
+    pid = _start(command, spec, environment)
     handle = processes.Handle(pid)
     try:
         await handle.ended()
@@ -150,17 +154,22 @@ async def _command(command: tuple[str, ...], environment: Mapping[str, str], cwd
         raise Ill(f"health command {command[0]} exited with {code}")
 
 
-def _start(command: tuple[str, ...], environment: Mapping[str, str], cwd: str) -> int:
+def _start(command: tuple[str, ...], spec: ServiceSpec, environment: Mapping[str, str]) -> int:
     try:
+        # Its user may be able to change the command's file: what he writes there must not run as the node.
+        account = surroundings.account_of(spec.user)
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            cwd=cwd,
+            cwd=spec.working_dir,
             env=environment,
             start_new_session=True,
+            **account,
         )
+    except CannotStart as error:
+        raise Ill(f"health command {command[0]}: {error}") from None
     except OSError as error:
         raise Ill(f"health command {command[0]}: {error.strerror}") from None
     process.returncode = 0  # reaped by pidfd, not by subprocess

@@ -5,8 +5,8 @@ Each instance leads a session of its own, writes into its own pipes and knows no
 outlives it. A restarted node finds it by what its status says (pid, start time, boot), or, when it was
 started but never written down, by the marks in its environment.
 
-What a program needs to start is :mod:`.startable`'s, limits are :mod:`unisono.node.cgroups`', ports
-:mod:`unisono.node.ports`'.
+What a program needs to start is :mod:`.startable`'s, its variables and its user are
+:mod:`unisono.node.surroundings`', limits :mod:`unisono.node.cgroups`', ports :mod:`unisono.node.ports`'.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from unisono.control.records import Instance, Status
-from unisono.node import processes
+from unisono.node import processes, surroundings
 from unisono.node.cgroups import Cgroups, Group
 from unisono.node.drivers import startable
 from unisono.node.drivers.base import CannotStart, Ended, Order, Orphan, Running
@@ -82,11 +82,11 @@ class ProcessDriver:
         command = spec.update.release_command if instance.job else spec.command
         if not command:
             raise CannotStart("cannot start: the service has no command")
-        account = startable.account_of(spec.user)
+        account = surroundings.account_of(spec.user)
         port = self._take_port(spec, job=instance.job)
         try:
             environment = self._environment(order, port)
-            argv = [_with_port(part, port) for part in command]
+            argv = [surroundings.with_port(part, port) for part in command]
             argv[0] = startable.executable(argv[0], spec.working_dir, environment)
             group = Group()
             if spec.resources != Resources():
@@ -352,13 +352,8 @@ class ProcessDriver:
             raise CannotStart(f"cannot start: {error}") from error
 
     def _environment(self, order: Order, port: int | None) -> dict[str, str]:
-        """
-        What the instance sees, later ones winning: what was inherited, links, its own, then ours.
-
-        An own variable may replace a link, so that a dependency can be pointed elsewhere.
-        """
+        """What the instance sees: what all programs of its service see, and then ours, which wins."""
         instance, spec = order.instance, order.spec
-        own = {name: _with_port(value, port) for name, value in spec.environment.items()}
         marks = {
             "UNISONO_NODE": self._node_id,
             "UNISONO_STATE": str(self._folder.path),
@@ -378,11 +373,4 @@ class ProcessDriver:
                 {t.prefix: str(self._folder.shared_table(application, t.prefix)) for t in spec.shared}
             )
         # PYTHONUNBUFFERED: else Python holds back what it prints into a pipe until there are 8 KiB of it.
-        environment = {"PYTHONUNBUFFERED": "1", **spec.inherited, **order.links, **own, **marks}
-        if port is not None:
-            environment["PORT"] = str(port)
-        return environment
-
-
-def _with_port(text: str, port: int | None) -> str:
-    return text.replace("{port}", "" if port is None else str(port))
+        return {"PYTHONUNBUFFERED": "1", **surroundings.variables(spec, order.links, port), **marks}

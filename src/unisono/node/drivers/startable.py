@@ -7,9 +7,7 @@ looked after is :mod:`unisono.node.drivers.process`'.
 
 from __future__ import annotations
 
-import grp
 import os
-import pwd
 import shutil
 import sys
 from collections.abc import Mapping
@@ -19,6 +17,7 @@ from typing import Any
 from unisono.node.cgroups import Group
 from unisono.node.drivers import enter
 from unisono.node.drivers.base import CannotStart
+from unisono.node.surroundings import account_of
 from unisono.spec.model import ServiceSpec
 
 # Enters the control groups whose cgroup.procs come before "--", then becomes the command after it.
@@ -39,38 +38,6 @@ def check_startable(spec: ServiceSpec) -> None:
     for command in (spec.command, spec.update.release_command):
         if command and "{port}" not in command[0]:
             executable(command[0], spec.working_dir, environment)
-
-
-def account_of(user: str | None) -> dict[str, Any]:
-    """
-    Arguments of Popen that make the process run as ``user``, "name" or "name:group", numbers allowed.
-
-    Raises:
-        CannotStart: There is no such user or group, or this node may not become it.
-    """
-    if user is None:
-        return {}
-    name, _, group = user.partition(":")
-    try:
-        entry = pwd.getpwuid(int(name)) if name.isdecimal() else pwd.getpwnam(name)
-        uid, gid, login = entry.pw_uid, entry.pw_gid, entry.pw_name
-    except KeyError:
-        if not name.isdecimal():
-            raise CannotStart(f"cannot start: no such user: {name}") from None
-        uid, gid, login = int(name), int(name), ""  # containers' habit: a number needs no entry
-    if group:
-        try:
-            gid = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
-        except KeyError:
-            raise CannotStart(f"cannot start: no such group: {group}") from None
-    if os.geteuid() != 0:
-        if uid == os.geteuid():
-            return {}
-        raise CannotStart(
-            f"cannot start: to run as user {user} needs a node that runs as root, not as uid {os.geteuid()}"
-        )
-    groups = os.getgrouplist(login, gid) if login else [gid]
-    return {"user": uid, "group": gid, "extra_groups": groups}
 
 
 def executable(name: str, cwd: str, environment: Mapping[str, str]) -> str:
