@@ -260,9 +260,9 @@ async def test_a_watch_that_lost_its_place_is_made_up_for(node: World) -> None:
     entry = await node.store.get(instance_key("shop", "web", "web-2"))
     assert entry is not None
     # What _follow does when it is told Compacted, with changes that it has not seen as events.
-    agent._instances.pop(("shop", "web", "web-2"))
-    agent._instances[("shop", "web", "web-9")] = replace(decode(Instance, entry.value), id="web-9")
-    agent._instance_put(("shop", "web", "web-9"), agent._instances[("shop", "web", "web-9")])
+    agent._wanted.instances.pop(("shop", "web", "web-2"))
+    agent._wanted.instances[("shop", "web", "web-9")] = replace(decode(Instance, entry.value), id="web-9")
+    agent._instance_put(("shop", "web", "web-9"), agent._wanted.instances[("shop", "web", "web-9")])
     await node.until_phase("web-9", Phase.READY)
     await node.store.transact(success=[Delete(key=instance_key("shop", "web", "web-1"))])
     await agent._catch_up()

@@ -2,8 +2,8 @@
 The agent of a node: sees to it that the node's instances do what the store says they should.
 
 It watches the store, gives each instance of its node an actor, and takes over what an earlier agent left
-running. It decides nothing: what should run is the controller's, how one instance lives is
-:mod:`unisono.node.lifecycle`'s.
+running. It decides nothing: what should run is the controller's, what of that is this node's is
+:mod:`unisono.node.wanted`'s, how one instance lives is :mod:`unisono.node.lifecycle`'s.
 
 Cancelling the agent ends nothing but the agent: every instance, and the log process, go on.
 """
@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import re
 import socket
 import time
 from collections.abc import Callable, Coroutine, Mapping
@@ -27,10 +26,7 @@ from unisono.control.records import (
     Instance,
     NodeRecord,
     Phase,
-    Revision,
-    Service,
     Status,
-    decode,
     node_key,
     status_key,
 )
@@ -50,7 +46,15 @@ from unisono.node.pipes import Pipes
 from unisono.node.ports import FIRST_PORT, LAST_PORT, Ports
 from unisono.node.reports import Reports
 from unisono.node.routing import GatewayControl, Routing
-from unisono.node.treating import Routed
+from unisono.node.wanted import (
+    InstanceGone,
+    InstancePut,
+    Key,
+    Name,
+    ServiceChanged,
+    ServiceGone,
+    Wanted,
+)
 from unisono.spec.model import ServiceSpec
 from unisono.store.base import Broken, Compacted, Event, Store, StoreError
 
@@ -58,8 +62,6 @@ _log = logging.getLogger(__name__)
 
 _COMING = frozenset({Stage.SPAWNING, Stage.STARTING, Stage.READY})
 _FLUSH_SECONDS_MAX = 5.0
-
-_Key = tuple[str, str, str]  # application, service, instance
 
 
 class Agent:
@@ -105,10 +107,8 @@ class Agent:
         self._log_keeper = LogKeeper(
             folder, tell=lambda message: self._reports.tell("logger-restarted", message)
         )
-        self._actors: dict[_Key, Actor] = {}
-        self._instances: dict[_Key, Instance] = {}
-        self._services: dict[tuple[str, str], Service] = {}
-        self._revisions: dict[tuple[str, str, int], Revision] = {}
+        self._actors: dict[Key, Actor] = {}
+        self._wanted = Wanted(store, node_id)
         self._tasks: asyncio.TaskGroup | None = None
         self._house = House(
             folder=folder,
@@ -121,7 +121,7 @@ class Agent:
             clock=clock,
             rng=self._rng,
             start=self._start,
-            links=self._links,
+            links=self._wanted.links,
             alone=self._alone,
             moved=self._moved,
         )
@@ -159,7 +159,7 @@ class Agent:
 
     def _tell_of(self, kind: str, event: GatewayEvent) -> None:
         application, _, service = event.service.partition("/")
-        instance = self._instances.get((application, service, event.instance or ""))
+        instance = self._wanted.instances.get((application, service, event.instance or ""))
         if instance is not None:
             self._reports.tell(kind, event.reason, instance)
         elif event.instance is None:
@@ -193,49 +193,28 @@ class Agent:
         for orphan in self._driver.orphans({process.pid for process in running.values()}):
             await self._take_orphan(orphan, running, statuses)
         hosts = await self._listen.hosts([p.port for p in running.values() if p.port is not None])
-        for key in [*self._instances, *(key for key in running if key not in self._instances)]:
+        for key in [*self._wanted.instances, *(key for key in running if key not in self._wanted.instances)]:
             self._take_up(key, statuses.get(key), running.get(key), hosts)
-        for key in statuses.keys() - self._instances.keys() - running.keys():
+        for key in statuses.keys() - self._wanted.instances.keys() - running.keys():
             self._reports.remove(status_key(*key))
         self._driver.clean()
-        self._pipes.keep_only(self._instances.keys() | running.keys())
+        self._pipes.keep_only(self._wanted.instances.keys() | running.keys())
         self.routing.open()
         self.ready.set()
         return revision
 
-    async def _load(self) -> tuple[int, dict[_Key, Status]]:
-        """Read what is wanted, and what was last known of this node's instances."""
-        while True:
-            try:
-                services = await self._store.scan("service/")
-                at = services.revision
-                revisions = await self._store.scan("revision/", revision=at)
-                instances = await self._store.scan("instance/", revision=at)
-                statuses = await self._store.scan("status/", revision=at)
-            except Compacted:
-                continue  # compacted between two scans
-            break
-        self._services = {}
-        for entry in services.entries:
-            service = decode(Service, entry.value)
-            self._services[service.application, service.name] = service
-        self._revisions = {}
-        for entry in revisions.entries:
-            record = decode(Revision, entry.value)
-            self._revisions[record.application, record.service, record.number] = record
-        everyone = {_key_of(entry.key): decode(Instance, entry.value) for entry in instances.entries}
-        self._instances = {key: found for key, found in everyone.items() if found.node == self._node_id}
-        for name in self._services:
-            self._route(*name)
-        elsewhere = everyone.keys() - self._instances.keys()
-        known = ((_key_of(entry.key), decode(Status, entry.value)) for entry in statuses.entries)
-        return at, {key: status for key, status in known if key not in elsewhere}
+    async def _load(self) -> tuple[int, dict[Key, Status]]:
+        """Read what is wanted, and route by it; see :meth:`Wanted.load`."""
+        found = await self._wanted.load()
+        for name in self._wanted.services:
+            self._route(name)
+        return found
 
-    def _adopt(self, key: _Key, status: Status) -> Running | None:
-        return self._driver.adopt(self._instances.get(key) or _stub(key, self._node_id), status)
+    def _adopt(self, key: Key, status: Status) -> Running | None:
+        return self._driver.adopt(self._wanted.instances.get(key) or _stub(key, self._node_id), status)
 
     async def _take_orphan(
-        self, orphan: Orphan, running: dict[_Key, Running], statuses: dict[_Key, Status]
+        self, orphan: Orphan, running: dict[Key, Running], statuses: dict[Key, Status]
     ) -> None:
         """Adopt what was started and never written down; end it if it is not wanted."""
         key = (orphan.application, orphan.service, orphan.running.instance)
@@ -243,7 +222,7 @@ class Agent:
         if taken is None:
             return
         last = statuses.get(key)
-        wanted = key in self._instances and self._instances[key].goal is Goal.RUN
+        wanted = key in self._wanted.instances and self._wanted.instances[key].goal is Goal.RUN
         if wanted and key not in running and (last is None or taken.generation > last.generation):
             running[key] = taken
             statuses[key] = Status(
@@ -262,16 +241,16 @@ class Agent:
         await self._driver.ended(running)
 
     def _take_up(
-        self, key: _Key, status: Status | None, running: Running | None, hosts: Mapping[int, str]
+        self, key: Key, status: Status | None, running: Running | None, hosts: Mapping[int, str]
     ) -> None:
-        instance = self._instances.get(key)
+        instance = self._wanted.instances.get(key)
         gone = instance is None
         if instance is None:
             instance = _stub(key, self._node_id)
         if status is None:
             self._create(key, instance)
             return
-        spec = self._spec_of(instance)
+        spec = self._wanted.spec_of(instance)
         if spec is None and gone:
             routed = self.routing.service(*key[:2])  # what its siblings live by is the best that is known
             spec = routed.spec if routed else ServiceSpec(name=instance.service)
@@ -301,77 +280,54 @@ class Agent:
 
     async def _catch_up(self) -> int:
         """The watch has lost its place: compare everything."""
-        before = dict(self._instances)
-        services_before = set(self._services)
+        before = dict(self._wanted.instances)
+        services_before = self._wanted.services
         revision, _ = await self._load()
-        for application, name in services_before - self._services.keys():
-            self.routing.remove_service(application, name)
-        for key in before.keys() - self._instances.keys():
+        for name in set(services_before) - set(self._wanted.services):
+            self.routing.remove_service(*name)
+        for key in before.keys() - self._wanted.instances.keys():
             self._instance_gone(key, before[key])
-        for key, instance in self._instances.items():
+        for key, instance in self._wanted.instances.items():
             self._instance_put(key, instance)
         return revision
 
     def _apply(self, event: Event) -> None:
-        kind, _, rest = event.key.partition("/")
-        value = event.entry.value if event.entry else None
-        match kind:
-            case "instance":
-                self._apply_instance(_key_of(event.key), value)
-            case "service":
-                application, _, name = rest.partition("/")
-                if value is None:
-                    self._services.pop((application, name), None)
-                    self.routing.remove_service(application, name)
-                else:
-                    self._services[application, name] = decode(Service, value)
-                    self._service_changed(application, name)
-            case "revision":
-                application, name, number = rest.split("/")
-                if value is None:
-                    self._revisions.pop((application, name, int(number)), None)
-                else:
-                    self._revisions[application, name, int(number)] = decode(Revision, value)
-                    self._service_changed(application, name)
+        match self._wanted.take(event):
+            case InstancePut(key):
+                self._instance_put(key, self._wanted.instances[key])
+            case InstanceGone(key, last):
+                self._instance_gone(key, last)
+            case ServiceChanged(name):
+                self._service_changed(name)
+            case ServiceGone(name):
+                self.routing.remove_service(*name)
 
-    def _apply_instance(self, key: _Key, value: bytes | None) -> None:
-        instance = decode(Instance, value) if value is not None else None
-        if instance is None:
-            known = self._instances.pop(key, None)
-            if known is not None:
-                self._instance_gone(key, known)
-        elif instance.node == self._node_id:
-            self._instances[key] = instance
-            self._instance_put(key, instance)
-
-    def _instance_put(self, key: _Key, instance: Instance) -> None:
+    def _instance_put(self, key: Key, instance: Instance) -> None:
         actor = self._actors.get(key)
         if actor is None:
             self._create(key, instance)
         else:
-            actor.aim(instance, self._spec_of(instance) or actor.spec)
+            actor.aim(instance, self._wanted.spec_of(instance) or actor.spec)
 
-    def _instance_gone(self, key: _Key, instance: Instance) -> None:
+    def _instance_gone(self, key: Key, instance: Instance) -> None:
         if actor := self._actors.get(key):
             # Its process must end, however its record went; the goodbye is the usual one.
             goal = Goal.STOP if actor.instance.goal is Goal.RUN else actor.instance.goal
             stub = _stub(key, self._node_id, goal)
             actor.aim(stub, actor.spec, gone=True)
 
-    def _service_changed(self, application: str, name: str) -> None:
+    def _service_changed(self, name: Name) -> None:
         """A new spec with the digest of the old one takes effect on running instances; so does a late one."""
-        self._route(application, name)
-        for key, instance in self._instances.items():
-            if key[:2] != (application, name):
-                continue
-            actor = self._actors.get(key)
+        self._route(name)
+        for key in self._wanted.of_service(name):
+            instance, actor = self._wanted.instances[key], self._actors.get(key)
             if actor is None:
                 self._create(key, instance)
-            elif spec := self._spec_of(instance):
+            elif spec := self._wanted.spec_of(instance):
                 actor.spec = spec
 
-    def _create(self, key: _Key, instance: Instance) -> None:
-        spec = self._spec_of(instance)
+    def _create(self, key: Key, instance: Instance) -> None:
+        spec = self._wanted.spec_of(instance)
         if spec is None:
             self._report_no_revision(instance)
             return
@@ -386,7 +342,7 @@ class Agent:
         status = Status(phase=Phase.PENDING, since=self._clock(), reason=reason)
         self._reports.status(instance, status)
 
-    async def _live(self, key: _Key, actor: Actor) -> None:
+    async def _live(self, key: Key, actor: Actor) -> None:
         """An actor's whole life, and what is to be tidied up after it."""
         await actor.run()
         if self._actors.get(key) is actor:
@@ -399,38 +355,9 @@ class Agent:
 
     # What actors ask.
 
-    def _spec_of(self, instance: Instance) -> ServiceSpec | None:
-        """
-        The spec that it lives by.
-
-        A newer revision with the same digest needs no new instance, but what else it changes counts.
-        """
-        name = (instance.application, instance.service)
-        own = self._revisions.get((*name, instance.revision))
-        service = self._services.get(name)
-        wanted = self._revisions.get((*name, service.revision)) if service else None
-        if own is None:
-            return None
-        if wanted and (wanted.digest, wanted.nonce) == (own.digest, own.nonce):
-            return wanted.spec
-        return own.spec
-
-    def _route(self, application: str, name: str) -> None:
-        service = self._services.get((application, name))
-        record = self._revisions.get((application, name, service.revision)) if service else None
-        if service and record:
-            self.routing.set_service(Routed(service=service, spec=record.spec))
-
-    def _links(self, application: str, spec: ServiceSpec) -> Mapping[str, str]:
-        links = {}
-        for dependency in spec.depends_on:
-            service = self._services.get((application, dependency.service))
-            if service is not None:
-                name = re.sub(r"[^A-Z0-9]", "_", dependency.service.upper())
-                routed = self.routing.service(application, dependency.service)
-                scheme = "tcp" if routed and routed.spec.mode == "tcp" else "http"
-                links[f"{name}_URL"] = f"{scheme}://127.0.0.1:{service.internal_port}"
-        return links
+    def _route(self, name: Name) -> None:
+        if routed := self._wanted.routed(name):
+            self.routing.set_service(routed)
 
     def _alone(self, instance: Instance) -> bool:
         return not any(
@@ -450,12 +377,7 @@ class Agent:
                 other.post(messages.LeftAlone())
 
 
-def _key_of(key: str) -> _Key:
-    _, application, service, id = key.split("/")
-    return application, service, id
-
-
-def _stub(key: _Key, node_id: str, goal: Goal = Goal.STOP) -> Instance:
+def _stub(key: Key, node_id: str, goal: Goal = Goal.STOP) -> Instance:
     """A record in place of one that is gone: it should stop."""
     application, service, id = key
     return Instance(application=application, service=service, id=id, revision=0, node=node_id, goal=goal)
