@@ -12,8 +12,8 @@ from dataclasses import replace
 
 from unisono.control.actions import Action, Amend, Create, Direct, write_of
 from unisono.control.ordering import is_removing
+from unisono.control.progress import NEXT, is_active, replaces, wanted_revision
 from unisono.control.records import Goal, Phase, RolloutPhase, Service
-from unisono.control.rollout import NEXT, is_active, replaces, wanted_revision
 from unisono.control.snapshot import ServiceKey, ServiceView, Snapshot
 from unisono.spec.model import Condition, ServiceSpec, UpdateConfig
 from unisono.store import base

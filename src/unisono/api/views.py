@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from unisono.control import snapshot as control
 from unisono.control.ordering import blockers
+from unisono.control.progress import is_active, replicas_of
 from unisono.control.records import Application, Goal, Phase, RolloutPhase
-from unisono.control.rollout import is_active, replicas_of
 from unisono.control.snapshot import Member, Snapshot
 from unisono.spec.model import PublishedPort, Route, ServiceSpec
 

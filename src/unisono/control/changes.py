@@ -21,8 +21,9 @@ from unisono.control.plan import (
     services_of,
     started,
 )
+from unisono.control.progress import is_active
 from unisono.control.records import Revision, Rollout, RolloutPhase, Service
-from unisono.control.rollout import is_active, turned_back
+from unisono.control.rollout import turned_back
 from unisono.control.snapshot import ServiceView, Snapshot
 from unisono.spec.model import ServiceSpec
 

@@ -16,7 +16,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import replace
 
-from unisono.control import garbage, ordering, placement, repair, rollout
+from unisono.control import garbage, ordering, placement, progress, repair, rollout
 from unisono.control.actions import Action, Amend, Create, Direct, Forget, Tell
 from unisono.control.happenings import happening
 from unisono.control.records import (
@@ -58,7 +58,7 @@ def next_deadline(snapshot: Snapshot) -> float | None:
     Only rollouts wait for time to pass: for the next batch, for the end of watching, for progress, for what a
     canary's requests say.
     """
-    times = (t for view in snapshot.services.values() for t in rollout.deadlines(view, snapshot.now))
+    times = (t for view in snapshot.services.values() for t in progress.deadlines(view, snapshot.now))
     return min((t for t in times if t > snapshot.now), default=None)
 
 
@@ -114,7 +114,7 @@ def _keep(snapshot: Snapshot, view: ServiceView, service: Service, maker: _Maker
     for instance, reason in shape.stops:
         yield from _stop(instance, reason, now)
     yield from _stop_old_jobs(view, amended, now)
-    wanted = [rollout.wanted_revision(amended)] * shape.creates + [amended.revision] * shape.canaries
+    wanted = [progress.wanted_revision(amended)] * shape.creates + [amended.revision] * shape.canaries
     yield from _create(snapshot, view, amended, wanted, maker)
     yield from _release(snapshot, view, amended, maker)
     for key in (*garbage.stopped(view), *garbage.old_revisions(view)):

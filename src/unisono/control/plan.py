@@ -15,6 +15,7 @@ from enum import StrEnum
 from unisono.control.addresses import check_addresses
 from unisono.control.checks import check_application
 from unisono.control.happenings import happening
+from unisono.control.progress import begins_with
 from unisono.control.records import (
     Application,
     Happening,
@@ -23,7 +24,6 @@ from unisono.control.records import (
     RolloutPhase,
     Service,
 )
-from unisono.control.rollout import begins_with
 from unisono.control.snapshot import ServiceView, Snapshot
 from unisono.spec.changes import changes
 from unisono.spec.model import ApplicationSpec, ServiceSpec

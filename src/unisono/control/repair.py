@@ -26,8 +26,8 @@ from dataclasses import dataclass, replace
 
 from unisono.control.canary import instances_of
 from unisono.control.happenings import happening
+from unisono.control.progress import canary_step, opens_at, replaces, replicas_of, rules, wanted_revision
 from unisono.control.records import Happening, Instance, Phase, RolloutPhase, Service
-from unisono.control.rollout import canary_step, opens_at, replaces, replicas_of, rules, wanted_revision
 from unisono.control.snapshot import Member, ServiceView
 
 BRAKE_WINDOW = 10.0

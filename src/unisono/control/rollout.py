@@ -1,8 +1,8 @@
 """
-The verdict on a rollout: how its phase moves, and which revision is wanted meanwhile.
+The verdict on a rollout: how its phase moves.
 
 Which instances are started and stopped to get there is :mod:`unisono.control.repair`'s; both look at
-the same records, so that nothing has to be remembered between them.
+the same records (:mod:`unisono.control.progress`), so that nothing has to be remembered between them.
 
 ::
 
@@ -34,205 +34,23 @@ progressDeadlineSeconds; Fly's release_command.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Callable
+from dataclasses import replace
 
-from unisono.control.canary import LOOK_SECONDS, instances_of, judge, since
+from unisono.control.canary import instances_of, judge, since
 from unisono.control.happenings import happening
-from unisono.control.records import Figures, Goal, Happening, Phase, Rollout, RolloutPhase, Service
-from unisono.control.snapshot import Member, ServiceView
-from unisono.spec.model import ServiceSpec, UpdateConfig
+from unisono.control.progress import NO_FIGURES, Facts, begins_with, canary_step, is_active
+from unisono.control.records import Figures, Happening, Phase, Rollout, RolloutPhase, Service
+from unisono.control.snapshot import ServiceView
+from unisono.spec.model import ServiceSpec
 from unisono.spec.requests import Canary
 
 HISTORY_MAX = 10
 """Revisions kept for going back to."""
 
-NEXT: dict[RolloutPhase, frozenset[RolloutPhase]] = {
-    RolloutPhase.RELEASING: frozenset(
-        {RolloutPhase.CANARY, RolloutPhase.ROLLING, RolloutPhase.ROLLING_BACK, RolloutPhase.PAUSED}
-    ),
-    RolloutPhase.CANARY: frozenset({RolloutPhase.ROLLING, RolloutPhase.ROLLING_BACK, RolloutPhase.PAUSED}),
-    RolloutPhase.ROLLING: frozenset(
-        {RolloutPhase.MONITORING, RolloutPhase.DONE, RolloutPhase.ROLLING_BACK, RolloutPhase.PAUSED}
-    ),
-    RolloutPhase.MONITORING: frozenset({RolloutPhase.DONE, RolloutPhase.ROLLING_BACK, RolloutPhase.PAUSED}),
-    RolloutPhase.ROLLING_BACK: frozenset({RolloutPhase.ROLLED_BACK, RolloutPhase.PAUSED}),
-    RolloutPhase.DONE: frozenset(),
-    RolloutPhase.ROLLED_BACK: frozenset(),
-    RolloutPhase.PAUSED: frozenset(),
-}
-"""Where the controller may move a rollout from each phase; commands start anew or turn it back."""
-
-_NO_FIGURES = Figures()
-_REPLACING = frozenset({RolloutPhase.ROLLING, RolloutPhase.MONITORING, RolloutPhase.ROLLING_BACK})
-
-
-def wanted_revision(service: Service) -> int | None:
-    """The revision of which new instances are made now; None when none may be made."""
-    rollout = service.rollout
-    if rollout is not None and rollout.phase is RolloutPhase.RELEASING:
-        return rollout.source or None
-    if rollout is not None and rollout.phase is RolloutPhase.CANARY:
-        return rollout.source
-    if rollout is not None and rollout.phase is RolloutPhase.PAUSED:
-        return service.stable
-    return service.revision
-
-
-def begins_with(source: int, target: int, spec: ServiceSpec) -> RolloutPhase:
-    """The first phase of a rollout, once its release command has done its work."""
-    # Beside a program that insists on its port there is no room, and with nothing to compare no sense.
-    has_canary = bool(spec.update.canary) and spec.port is None and source not in (0, target)
-    return RolloutPhase.CANARY if has_canary else RolloutPhase.ROLLING
-
-
-def canary_step(view: ServiceView, service: Service) -> Canary | None:
-    """The step that a rollout's canary is at; None when there is none."""
-    rollout = service.rollout
-    if rollout is None or rollout.phase is not RolloutPhase.CANARY or service.replicas == 0:
-        return None
-    return next(iter(rules(view, service).canary[rollout.step :]), None)
-
-
-def replaces(service: Service) -> bool:
-    """Whether instances of other revisions than the wanted one are to make way."""
-    return service.rollout is None or service.rollout.phase not in (
-        RolloutPhase.RELEASING,
-        RolloutPhase.PAUSED,
-    )
-
-
-def is_active(rollout: Rollout | None) -> bool:
-    """Whether a rollout is still on its way."""
-    return rollout is not None and bool(NEXT[rollout.phase])
-
-
-def replicas_of(service: Service, spec: ServiceSpec | None) -> int:
-    """How many instances are wanted; a program that insists on its port can run only once."""
-    return min(service.replicas, 1) if spec and spec.port is not None else service.replicas
-
-
-def rules(view: ServiceView, service: Service) -> UpdateConfig:
-    """How instances are replaced now; what a rollout's target came with holds for the way back too."""
-    active = service.rollout if is_active(service.rollout) else None
-    spec = view.spec(active.target if active else service.revision)
-    return UpdateConfig() if spec is None else spec.update
-
-
-def opens_at(view: ServiceView, service: Service) -> float:
-    """When the next batch may begin (seconds since the epoch): ``delay`` after the last progress."""
-    rollout = service.rollout
-    if rollout is None or rollout.phase not in _REPLACING:
-        return 0.0
-    return rollout.progressed_at + rules(view, service).delay
-
-
-def deadlines(view: ServiceView, now: float) -> Iterator[float]:
-    """Times after ``now`` at which a rollout may move on without any record changing (since the epoch)."""
-    service = view.service
-    if service is None or service.rollout is None or not is_active(service.rollout):
-        return
-    facts = _Facts(view=view, service=service, rollout=service.rollout, now=now)
-    if service.rollout.phase is RolloutPhase.MONITORING:
-        yield facts.monitored_at
-        return
-    if service.rollout.phase is RolloutPhase.CANARY and service.rollout.stepped_at is not None:
-        yield now + LOOK_SECONDS
-        return
-    if facts.can_stall:
-        yield facts.stalls_at
-    yield opens_at(view, service)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Facts:
-    """What a rollout's next step depends on."""
-
-    view: ServiceView
-    service: Service
-    rollout: Rollout
-    now: float
-    figures: Figures = _NO_FIGURES  # of the target
-
-    @cached_property
-    def update(self) -> UpdateConfig:
-        return rules(self.view, self.service)
-
-    @cached_property
-    def replicas(self) -> int:
-        return replicas_of(self.service, self.view.current_spec)
-
-    @cached_property
-    def new(self) -> list[Member]:
-        return [m for m in self.view.running if m.instance.revision == self.service.revision]
-
-    @cached_property
-    def is_replaced(self) -> bool:
-        """Whether all run the wanted revision and are ready. Those told to stop get no requests."""
-        ready = sum(m.is_ready for m in self.new)
-        return len(self.new) == len(self.view.running) and ready >= self.replicas
-
-    @cached_property
-    def first(self) -> bool:
-        return self.rollout.source == 0
-
-    @cached_property
-    def job(self) -> Member | None:
-        return next((m for m in self.view.jobs if m.instance.rollout == self.rollout.serial), None)
-
-    @cached_property
-    def failed(self) -> tuple[str, ...]:
-        """Ids of instances that failed in the present direction, those known before included."""
-        known = self.rollout.failed
-        return known + tuple(m.id for m in self._made_by_it() if m.id not in known and _has_failed(m))
-
-    @cached_property
-    def has_failed(self) -> bool:
-        return len(self.failed) > self.update.max_failure_ratio * max(1, self.replicas)
-
-    @property
-    def can_stall(self) -> bool:
-        return not self.first or self.rollout.phase is RolloutPhase.RELEASING
-
-    @property
-    def stalls_at(self) -> float:
-        return self.rollout.progressed_at + self.update.delay + self.update.progress_deadline
-
-    @property
-    def is_stalled(self) -> bool:
-        return self.can_stall and self.now >= self.stalls_at
-
-    @property
-    def monitored_at(self) -> float:
-        return (self.rollout.replaced_at or 0.0) + self.update.monitor
-
-    def failure_reason(self) -> str:
-        """The verdict in words."""
-        if not self.has_failed:
-            return f"no new instance became ready for {self.update.progress_deadline:g} s"
-        reasons = [m.status.reason for m in self.view.members if m.id in self.failed and m.status.reason]
-        why = f": {reasons[-1]}" if reasons else ""
-        return f"{len(self.failed)} of {self.replicas} instances failed{why}"
-
-    def _made_by_it(self) -> Iterator[Member]:
-        for m in self.view.members:
-            instance = m.instance
-            made = instance.rollout == self.rollout.serial and instance.revision == self.service.revision
-            if made and not instance.job:
-                yield m
-
-
-def _has_failed(member: Member) -> bool:
-    # KILL is itself the trace of having been unhealthy: it must count even if the write that
-    # recorded the failure was lost between two controllers.
-    if member.instance.goal is not Goal.RUN:
-        return member.instance.goal is Goal.KILL
-    return member.status.restarts > 0 or member.phase in (Phase.BACKOFF, Phase.FAILED, Phase.UNHEALTHY)
-
 
 def advance(
-    view: ServiceView, service: Service, now: float, figures: Figures = _NO_FIGURES
+    view: ServiceView, service: Service, now: float, figures: Figures = NO_FIGURES
 ) -> tuple[Service, tuple[Happening, ...]]:
     """
     The service's record after what its instances show at ``now``, and what there is to tell.
@@ -243,7 +61,7 @@ def advance(
     """
     if service.rollout is None or not is_active(service.rollout):
         return service, ()
-    facts = _Facts(view=view, service=service, rollout=service.rollout, now=now, figures=figures)
+    facts = Facts(view=view, service=service, rollout=service.rollout, now=now, figures=figures)
     facts = _noted(facts)
     moved, kind, message = _STEPS[service.rollout.phase](facts)
     if not kind:
@@ -265,7 +83,7 @@ def advance(
 _Step = tuple[Service, str, str]  # the record, the kind of happening or "", its message
 
 
-def _noted(facts: _Facts) -> _Facts:
+def _noted(facts: Facts) -> Facts:
     """Write progress and failures into the record, so that they outlast the instances."""
     rollout = facts.rollout
     if rollout.phase is RolloutPhase.RELEASING:
@@ -279,7 +97,7 @@ def _noted(facts: _Facts) -> _Facts:
     return replace(facts, rollout=noted, service=replace(facts.service, rollout=noted))
 
 
-def _releasing(facts: _Facts) -> _Step:
+def _releasing(facts: Facts) -> _Step:
     job = facts.job
     if job is not None and job.phase is Phase.COMPLETED:
         spec = facts.view.spec(facts.rollout.target) or ServiceSpec(name=facts.service.name)
@@ -297,7 +115,7 @@ def _releasing(facts: _Facts) -> _Step:
     return facts.service, "", ""
 
 
-def _canary(facts: _Facts) -> _Step:
+def _canary(facts: Facts) -> _Step:
     step = canary_step(facts.view, facts.service)
     failed = _failure(facts)
     if failed is not None:
@@ -318,7 +136,7 @@ def _canary(facts: _Facts) -> _Step:
     return _moved(facts, stepped_at=facts.now), "", ""
 
 
-def _judged(facts: _Facts, step: Canary, base: Figures, began: float) -> _Step:
+def _judged(facts: Facts, step: Canary, base: Figures, began: float) -> _Step:
     seen, patience = since(base, facts.figures), facts.update.progress_deadline
     verdict = judge(step, seen, facts.now - began, patience)
     words = f"canary of revision {facts.rollout.target}: {verdict.words}"
@@ -341,11 +159,11 @@ def _judged(facts: _Facts, step: Canary, base: Figures, began: float) -> _Step:
 _NEXT_STEP: dict[str, object] = {"base": None, "stepped_at": None}
 
 
-def _rolls(facts: _Facts) -> Service:
+def _rolls(facts: Facts) -> Service:
     return _moved(facts, **_NEXT_STEP, phase=RolloutPhase.ROLLING, progressed_at=facts.now)
 
 
-def _rolling(facts: _Facts) -> _Step:
+def _rolling(facts: Facts) -> _Step:
     if facts.first:
         if facts.is_replaced:
             return _done(facts), "service-ready", f"revision {facts.rollout.target}"
@@ -364,7 +182,7 @@ def _rolling(facts: _Facts) -> _Step:
     )
 
 
-def _monitoring(facts: _Facts) -> _Step:
+def _monitoring(facts: Facts) -> _Step:
     failed = _failure(facts)
     if failed is not None:
         return failed
@@ -373,7 +191,7 @@ def _monitoring(facts: _Facts) -> _Step:
     return facts.service, "", ""
 
 
-def _rolling_back(facts: _Facts) -> _Step:
+def _rolling_back(facts: Facts) -> _Step:
     if facts.is_replaced:
         return (
             _moved(facts, phase=RolloutPhase.ROLLED_BACK),
@@ -386,7 +204,7 @@ def _rolling_back(facts: _Facts) -> _Step:
     return facts.service, "", ""
 
 
-_STEPS: dict[RolloutPhase, Callable[[_Facts], _Step]] = {
+_STEPS: dict[RolloutPhase, Callable[[Facts], _Step]] = {
     RolloutPhase.RELEASING: _releasing,
     RolloutPhase.CANARY: _canary,
     RolloutPhase.ROLLING: _rolling,
@@ -395,7 +213,7 @@ _STEPS: dict[RolloutPhase, Callable[[_Facts], _Step]] = {
 }
 
 
-def _failure(facts: _Facts) -> _Step | None:
+def _failure(facts: Facts) -> _Step | None:
     """The step that a failure asks for, or None when there is none or it has been told already."""
     waits = facts.rollout.phase is RolloutPhase.CANARY and facts.rollout.stepped_at is None
     stalled = facts.is_stalled and (waits or facts.rollout.phase is RolloutPhase.ROLLING)
@@ -409,7 +227,7 @@ def _failure(facts: _Facts) -> _Step | None:
     return _moved(facts, reason=reason), "rollout-failed", reason
 
 
-def _fail(facts: _Facts, reason: str) -> _Step:
+def _fail(facts: Facts, reason: str) -> _Step:
     if facts.first or facts.update.failure_action != "rollback":
         return _moved(facts, phase=RolloutPhase.PAUSED, reason=reason), "rollout-failed", reason
     return turned_back(facts.service, facts.rollout, reason, facts.now), "rollout-failed", reason
@@ -438,7 +256,7 @@ def turned_back(service: Service, rollout: Rollout, reason: str, now: float) -> 
     return replace(service, revision=rollout.source, rollout=back)
 
 
-def _done(facts: _Facts) -> Service:
+def _done(facts: Facts) -> Service:
     service, target = facts.service, facts.rollout.target
     earlier = [n for n in service.history if n not in (target, service.stable)]
     if service.stable is not None and service.stable != target:
@@ -447,5 +265,5 @@ def _done(facts: _Facts) -> Service:
     return replace(finished, stable=target, history=tuple(earlier[-HISTORY_MAX:]))
 
 
-def _moved(facts: _Facts, **changes: object) -> Service:
+def _moved(facts: Facts, **changes: object) -> Service:
     return replace(facts.service, rollout=replace(facts.rollout, **changes))  # type: ignore[arg-type]
