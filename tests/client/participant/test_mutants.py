@@ -293,12 +293,18 @@ PREPARED = (
     ),
     Mutant(
         "advisory locks are refused",
-        "if advisory:",
+        "if result.rows[0][0]:",
         "if False:",
         partial(
             REFUSED,
             statement="SELECT pg_advisory_lock(7)",
         ),
+    ),
+    Mutant(
+        "a refused lock of the session does not outlive its branch",
+        "yield Run(UNLOCK)",
+        "pass",
+        partial(REFUSED, statement="SELECT pg_advisory_lock(7)"),
     ),
     Mutant(
         "what can't be prepared is refused",

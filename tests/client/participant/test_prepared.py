@@ -11,6 +11,7 @@ import pytest
 from tests.client.participant.worlds import Caller, World, on_postgres
 from tests.databases import Postgres, running
 from unisono.client import participant
+from unisono.client.participant.prepared import is_looked_at
 
 NAME = "test:t1:b1"
 
@@ -306,6 +307,15 @@ async def test_34_what_can_not_be_prepared_is_refused_with_its_reason(on_pg: Wor
 
     assert (409, "unpreparable") == (answer.status_code, answer.json()["code"])
     assert (0, []) == (on_pg.effects(), listed(on_pg))
+    assert [(0,)] == on_pg.read("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
+
+
+def test_34_advisory_locks_are_looked_for_in_all_early_prepares_and_in_some_of_each_that_follow() -> None:
+    """Looking at each would halve what a server can prepare."""
+    looked = [n for n in range(1000) if is_looked_at(n)]
+
+    assert list(range(100)) == looked[:100]
+    assert list(range(100, 1000, 50)) == looked[100:]
 
 
 async def test_a_constraint_that_is_checked_at_the_end_is_a_no(on_pg: World) -> None:

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from unisono.client.participant.drivers import driver_of, is_async
 from unisono.client.participant.fence import fence
-from unisono.client.participant.prepared import PREFIX_MAX, default_prefix, prepared
+from unisono.client.participant.prepared import PREFIX_MAX, default_prefix, is_looked_at, prepared
 from unisono.client.participant.protocol import OPS, Call, Mode, Response, read_call, response
 from unisono.client.participant.running import AsyncDriver, Driver, run, run_async
 from unisono.client.participant.serving import (
@@ -80,6 +80,7 @@ class Participant:
                 f"xa needs PostgreSQL, which keeps prepared transactions safely; this is"
                 f" {self.driver.dialect.name}: offer tcc or saga there"
             )
+        self._prepares = 0  # so far
         self._sweeps = Sweeps(self.driver, settings.prefix) if mode == "xa" else None
         self._sweep()
 
@@ -116,7 +117,9 @@ class Participant:
 
     def _fence(self, call: Call) -> Fence:
         if self.mode == "xa":
-            return prepared(self.driver.dialect, call, self._settings.prefix)
+            look = is_looked_at(self._prepares)
+            self._prepares += call.kind == "forward"
+            return prepared(self.driver.dialect, call, self._settings.prefix, look=look)
         return fence(self.driver.dialect, call, external=self._settings.external)
 
     def _work(self, handle: Any, call: Call) -> Any:

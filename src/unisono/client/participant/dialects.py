@@ -37,11 +37,8 @@ class Dialect:
 
 
 LOW_WATER = f"SELECT epoch FROM {TABLE} WHERE gid = '' AND branch = ''"
-INSPECT = (  # of PostgreSQL, before PREPARE: the transaction's mark, its advisory locks, the low-water mark
-    "SELECT CAST(pg_current_xact_id() AS text),"
-    " (SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory'),"
-    f" ({LOW_WATER})"
-)
+INSPECT = f"SELECT CAST(pg_current_xact_id() AS text), ({LOW_WATER})"  # of PostgreSQL, before PREPARE
+ADVISORY = "SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory'"
 SEAL = (
     f"UPDATE {TABLE} SET state = ?, op = ?, epoch = ?, reply = ? WHERE gid = ? AND branch = ? AND state = ?"
 )

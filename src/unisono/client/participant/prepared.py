@@ -22,7 +22,7 @@ import os
 from collections.abc import Generator
 from typing import Any
 
-from unisono.client.participant.dialects import INSPECT, Dialect
+from unisono.client.participant.dialects import ADVISORY, INSPECT, Dialect
 from unisono.client.participant.fence import (
     ABORTED,
     ENDED,
@@ -55,6 +55,10 @@ _LOCKED = "55P03"
 _DUPLICATE = "42710"
 _NOT_POSSIBLE = "0A000"  # temporary tables, NOTIFY, exported snapshots
 
+ALL_LOOKED_AT = 100  # prepares of a process: whether their code holds advisory locks
+LOOKED_AT_EVERY = 50  # of those that follow
+
+UNLOCK = "SELECT pg_advisory_unlock_all()"
 LISTED = "SELECT 1 FROM pg_prepared_xacts WHERE gid = ? AND database = current_database()"
 
 
@@ -68,7 +72,17 @@ def prepared_name(prefix: str, gid: str, branch: str) -> str:
     return f"{prefix}:{gid}:{branch}"
 
 
-def prepared(dialect: Dialect, call: Call, prefix: str) -> Fence:
+def is_looked_at(before: int) -> bool:
+    """
+    Whether the prepare after ``before`` others of its process is looked at for advisory locks.
+
+    Not each one is: pg_locks holds up all locking of the server for a moment, which at every prepare would
+    halve how many there can be. Code that takes such locks does so in its first calls already, as a rule.
+    """
+    return before < ALL_LOOKED_AT or before % LOOKED_AT_EVERY == 0
+
+
+def prepared(dialect: Dialect, call: Call, prefix: str, *, look: bool = True) -> Fence:
     """
     Carry out one call of an XA branch.
 
@@ -77,10 +91,11 @@ def prepared(dialect: Dialect, call: Call, prefix: str) -> Fence:
         call: What the coordinator asks.
         prefix: Whose prepared transactions these are, so that two clusters that share a database never
             touch each other's.
+        look: Whether to look for advisory locks, as :func:`is_looked_at` says.
     """
     name = prepared_name(prefix, call.gid, call.branch)
     if call.kind == "forward":
-        return again(lambda: _prepare(dialect, call, name))
+        return again(lambda: _prepare(dialect, call, name, look=look))
     if call.kind == "finish":
         return again(lambda: _commit(dialect, call, name))
     return again(lambda: _rollback(dialect, call, name))
@@ -89,7 +104,7 @@ def prepared(dialect: Dialect, call: Call, prefix: str) -> Fence:
 # -- prepare -----------------------------------------------------------------------------------------
 
 
-def _prepare(dialect: Dialect, call: Call, name: str) -> Fence:
+def _prepare(dialect: Dialect, call: Call, name: str, *, look: bool) -> Fence:
     yield begin(call, LOCK_MS)
     try:
         row = yield from insert(dialect, call, "done")  # seen by nobody until it is so
@@ -108,6 +123,8 @@ def _prepare(dialect: Dialect, call: Call, name: str) -> Fence:
         if (yield from _inspect(call, row)):
             yield Rollback()
             return too_late(call)
+        if look:
+            yield from _refuse_advisory()
         yield from _prepare_as(name)
     except Refused as error:
         yield Rollback()
@@ -121,8 +138,7 @@ def _without_reply(answer: Answer) -> Answer:
 
 def _inspect(call: Call, row: Row) -> Generator[Step, Any, bool]:
     """
-    See that the transaction is the one in which the fence began, unhurt, and holds no advisory locks: they
-    would be kept with the prepared transaction, or outlive it in the session.
+    See that the transaction is the one in which the fence began, unhurt.
 
     Returns:
         Whether the call is of a transaction that began before the low-water mark. It is looked at in a
@@ -135,14 +151,20 @@ def _inspect(call: Call, row: Row) -> Generator[Step, Any, bool]:
         if fault.state == "25P02":
             raise Broken(ABORTED) from fault
         raise
-    mark, advisory, low_water = result.rows[0]
+    mark, low_water = result.rows[0]
     if mark != row.mark:
         raise Broken(ENDED)
-    if advisory:
+    return call.began_ms is not None and low_water is not None and call.began_ms < low_water
+
+
+def _refuse_advisory() -> Generator[Step, Any, None]:
+    """Refuse advisory locks: they would be kept with what is prepared, or outlive it in the session."""
+    result: Result = yield Run(ADVISORY, (), rows=True)
+    if result.rows[0][0]:
+        yield Run(UNLOCK)  # those of the session would outlive the rollback, in the pool
         raise Refused(
             "the branch's code holds an advisory lock, which can't be prepared", code="unpreparable"
         )
-    return call.began_ms is not None and low_water is not None and call.began_ms < low_water
 
 
 def _prepare_as(name: str) -> Generator[Step, Any, None]:
