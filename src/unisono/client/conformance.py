@@ -10,32 +10,18 @@ The contract is docs/reference/transactions-api.md, the cases are those of docs/
 
 from __future__ import annotations
 
-import http.client
-import json
 import secrets
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
-from urllib.parse import SplitResult, urlsplit
+from typing import Any
+from urllib.parse import SplitResult
 
-Mode = Literal["saga", "tcc", "xa"]
+from unisono.client.calling import DONE, OPS, Answered, Mode, Participant, Wrong, http_url, in_words, request
 
-OPS: dict[str, tuple[str, str | None, str]] = {  # forward, finish, undo
-    "saga": ("action", None, "compensate"),
-    "tcc": ("try", "confirm", "cancel"),
-    "xa": ("prepare", "commit", "rollback"),
-}
-PATIENCE = 30.0  # seconds for a participant that answers "still working"
 AT_ONCE = 8  # calls that overlap
 ROUNDS = 8  # of a forward call against its undo, since who comes first is chance
-_PAUSE = 0.05
-_ANSWER_MAX = 1 << 20
-
-_DONE = (200, 204)
-_WORKING = (202, 425)
 
 
 class NotConnected(Exception):
@@ -53,66 +39,6 @@ class Finding:
     def ok(self) -> bool:
         """Whether the participant did right."""
         return not self.wrong
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answered:
-    """One answer; status 0 means none, and ``body`` says why."""
-
-    status: int
-    body: bytes
-
-
-class Wrong(Exception):
-    """The case failed; the message says what was asked, what came, and what would be right."""
-
-
-class Participant:
-    """Calls one participant as a coordinator does, and never follows a redirect."""
-
-    def __init__(self, url: str, mode: Mode, payload: Any, timeout: float) -> None:
-        self.forward, self.finish, self.undo = OPS[mode]
-        self._mode = mode
-        self._url = _http_url(url)
-        self._payload = payload
-        self._timeout = timeout
-
-    def call(
-        self,
-        op: str,
-        gid: str,
-        *,
-        branch: str = "b1",
-        epoch: int = 1,
-        body: bytes | None = None,
-        without: str = "",
-    ) -> Answered:
-        """One call, as it is answered; ``without`` leaves a header out, ``body`` replaces the payload."""
-        headers = {
-            "Content-Type": "application/json",
-            "Transaction-Id": gid,
-            "Transaction-Branch": branch,
-            "Transaction-Op": op,
-            "Transaction-Mode": self._mode,
-            "Transaction-Epoch": str(epoch),
-            "Transaction-Began": str(int(time.time() * 1000)),
-            "Idempotency-Key": f"{gid}/{branch}/{op}",
-            "Deadline-Ms": str(int(self._timeout * 1000)),
-            "unisono-clock": f"{int(time.time() * 1000) << 16:016x}",
-        }
-        headers.pop(without, None)
-        content = json.dumps(self._payload).encode() if body is None else body
-        path = f"{self._url.path.rstrip('/')}/{op}"
-        return _request(self._url, path, timeout=self._timeout, body=content, headers=headers)
-
-    def settled(self, op: str, gid: str, **more: Any) -> Answered:
-        """A call that is asked again while it answers "still working"."""
-        end = time.monotonic() + PATIENCE
-        while (answer := self.call(op, gid, **more)).status in _WORKING:
-            if time.monotonic() > end:
-                raise Wrong(f"{op} was still working after {PATIENCE:g} s")
-            time.sleep(_PAUSE)
-        return answer
 
 
 def verify(
@@ -140,7 +66,7 @@ def verify(
     if mode not in OPS:
         raise ValueError(f"mode is one of {', '.join(OPS)}, not {mode!r}")
     participant = Participant(url, mode, payload, timeout)
-    kit = Kit(participant, None if state_url is None else _http_url(state_url), timeout)
+    kit = Kit(participant, None if state_url is None else http_url(state_url), timeout)
     kit.begin()
     for name, case in kit.cases().items():
         try:
@@ -190,10 +116,10 @@ class Kit:
         gid = self._gid()
         answer = self._to.settled(self._forward, gid)
         if answer.status == 0:
-            raise NotConnected(f"{self._forward} was not answered: {_text(answer)}")
-        if answer.status not in _DONE:
+            raise NotConnected(f"{self._forward} was not answered: {in_words(answer)}")
+        if answer.status not in DONE:
             raise NotConnected(
-                f"{self._forward} answered {_text(answer)}: to be tried, the participant must say yes"
+                f"{self._forward} answered {in_words(answer)}: to be tried, the participant must say yes"
                 " (200 or 204). Is the URL right (the operation is appended), and does it like the payload?"
             )
         self._to.settled(self._undo, gid)
@@ -225,7 +151,7 @@ class Kit:
         self._to.settled(self._undo, gid)
         if (first.status, first.body) != (again.status, again.body):
             raise Wrong(
-                f"{self._forward} answered {_text(first)} and, asked again, {_text(again)}; a duplicate"
+                f"{self._forward} answered {in_words(first)} and, asked again, {in_words(again)}; a duplicate"
                 " gets the same answer"
             )
         if once != state:
@@ -269,8 +195,10 @@ class Kit:
         self._must_be_done(final, f"{self._forward} after {what}")
         self._must_be_done(self._to.settled(self._undo, gid), f"{self._undo} after {what}")
         for answer in answers:
-            if answer.status in _DONE and answer.body != final.body:
-                raise Wrong(f"of {what} one answered {_text(answer)} and another {_text(final)}: both ran")
+            if answer.status in DONE and answer.body != final.body:
+                raise Wrong(
+                    f"of {what} one answered {in_words(answer)} and another {in_words(final)}: both ran"
+                )
             if answer.status == 409:
                 raise Wrong(f"of {what} one answered 409, a no for good, but another was done")
         self._must_be(before, f"of {what} more than one took effect")
@@ -282,7 +210,7 @@ class Kit:
             _, undo = self._at_once(
                 [partial(self._to.call, self._forward, gid), partial(self._to.call, self._undo, gid)]
             )
-            if undo.status not in _DONE:  # one that was done is not repeated: it must have been enough
+            if undo.status not in DONE:  # one that was done is not repeated: it must have been enough
                 what = f"{self._undo} after one that overlapped with {self._forward}"
                 self._must_be_done(self._to.settled(self._undo, gid), what)
             self._must_be_no(
@@ -319,7 +247,7 @@ class Kit:
         late = self._to.settled(self._forward, gid)
         if late.status not in (first.status, 409):
             raise Wrong(
-                f"{self._forward} repeated after {self._ending} answered {_text(late)}; right is its first"
+                f"{self._forward} repeated after {self._ending} answered {in_words(late)}; right is its first"
                 f" answer, {first.status}, or 409"
             )
         self._must_be(state, f"{self._forward} took effect again after {self._ending}")
@@ -378,8 +306,8 @@ class Kit:
         self._to.settled(self._undo, gid, branch="b2")
         if (again.status, again.body) != (second.status, second.body):
             raise Wrong(
-                f"after the {self._undo} of one branch the other's {self._forward} answered {_text(again)}"
-                f" instead of {_text(second)}: Transaction-Branch tells them apart"
+                f"after the {self._undo} of one branch the other's {self._forward} answered {in_words(again)}"
+                f" instead of {in_words(second)}: Transaction-Branch tells them apart"
             )
         if first.body and first.body == second.body and before is not None:
             self._must_be(before, "two branches of one transaction did not have one effect each")
@@ -418,19 +346,19 @@ class Kit:
 
     @staticmethod
     def _must_be_done(answer: Answered, what: str, *, gone_is_fine: bool = False) -> None:
-        fine = (*_DONE, 410) if gone_is_fine else _DONE
+        fine = (*DONE, 410) if gone_is_fine else DONE
         if answer.status not in fine:
-            raise Wrong(f"{what} answered {_text(answer)}; right is 200 or 204")
+            raise Wrong(f"{what} answered {in_words(answer)}; right is 200 or 204")
 
     @staticmethod
     def _must_be_no(answer: Answered, what: str) -> None:
         if answer.status != 409:
-            raise Wrong(f"{what} answered {_text(answer)}; right is 409, a no for good")
+            raise Wrong(f"{what} answered {in_words(answer)}; right is 409, a no for good")
 
     @staticmethod
     def _must_not_be_done(answer: Answered, what: str) -> None:
         if answer.status == 0 or not 400 <= answer.status < 500 or answer.status == 410:
-            raise Wrong(f"{what} answered {_text(answer)}; right is an error such as 409 or 400")
+            raise Wrong(f"{what} answered {in_words(answer)}; right is an error such as 409 or 400")
 
     def _must_be(self, before: bytes | None, otherwise: str) -> None:
         if self._state() != before:
@@ -442,47 +370,7 @@ class Kit:
         path = self._state_url.path or "/"
         if self._state_url.query:
             path += f"?{self._state_url.query}"
-        answer = _request(self._state_url, path, timeout=self._timeout)
+        answer = request(self._state_url, path, timeout=self._timeout)
         if answer.status != 200:
-            raise NotConnected(f"the state's URL answered {_text(answer)}, not 200")
+            raise NotConnected(f"the state's URL answered {in_words(answer)}, not 200")
         return answer.body
-
-
-def _http_url(url: str) -> SplitResult:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"a URL begins with http:// or https:// and names a host, not {url!r}")
-    return parts
-
-
-def _request(
-    url: SplitResult,
-    path: str,
-    *,
-    timeout: float,
-    body: bytes | None = None,
-    headers: Mapping[str, str] | None = None,
-) -> Answered:
-    """GET, or POST where there is a body."""
-    kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
-    connection = kind(url.hostname or "", url.port, timeout=timeout)
-    try:
-        connection.request("GET" if body is None else "POST", path, body, dict(headers or {}))
-        response = connection.getresponse()
-        content = response.read(_ANSWER_MAX)
-        if response.length and len(content) < _ANSWER_MAX:
-            return Answered(status=0, body=b"half a body")
-        return Answered(status=response.status, body=content)
-    except TimeoutError:
-        return Answered(status=0, body=f"nothing within {timeout:g} s".encode())
-    except (OSError, http.client.HTTPException) as error:
-        return Answered(status=0, body=(str(error) or type(error).__name__).encode())
-    finally:
-        connection.close()
-
-
-def _text(answer: Answered) -> str:
-    body = answer.body[:200].decode(errors="replace").strip()
-    if answer.status == 0:
-        return f"nothing ({body})"
-    return f"{answer.status} {body}".rstrip()
