@@ -11,7 +11,7 @@ import typer
 
 from unisono.cli import output
 from unisono.cli.exits import Code, CommandFailed
-from unisono.cli.options import FileOption, JsonOption, ProjectOption, StateOption, Target
+from unisono.cli.options import JsonOption, Target, on_application
 
 if TYPE_CHECKING:
     from unisono.client import Change, Value
@@ -39,8 +39,9 @@ def kv() -> None:
 
 
 @app.command(epilog="Examples:  unisono kv get prices/book   ·   unisono kv get prices/book --json")
+@on_application
 def get(
-    ctx: typer.Context,
+    target: Target,
     key: KeyArgument,
     consistency: Annotated[
         Literal["linearizable", "eventual"], typer.Option("--consistency", help="How fresh it must be.")
@@ -49,12 +50,9 @@ def get(
         int | None, typer.Option("--revision", metavar="N", min=1, help="As of this revision.")
     ] = None,
     json: JsonOption = False,
-    file: FileOption = None,
-    project: ProjectOption = None,
-    state: StateOption = None,
 ) -> None:
     """Print the value of a key, byte for byte. Ends with 4 if there is no such key."""
-    shared = Target.of(ctx, file=file, project=project, state=state).shared()
+    shared = target.shared()
     found = shared.kv.get(key, consistency=consistency, revision=revision)
     if found is None:
         raise CommandFailed(f"there is no key {key!r}", code=Code.REFUSED)
@@ -71,8 +69,9 @@ def get(
     epilog="Examples:  unisono kv put prices/book 41   ·   unisono kv put logo < logo.png   ·   "
     "unisono kv put prices/book 42 --if-revision 17"
 )
+@on_application
 def put(
-    ctx: typer.Context,
+    target: Target,
     key: KeyArgument,
     value: Annotated[
         str | None, typer.Argument(metavar="[VALUE]", help="Default: what comes in on stdin.")
@@ -82,45 +81,38 @@ def put(
         float | None, typer.Option("--ttl", metavar="SECONDS", min=0.001, help="The key goes after that.")
     ] = None,
     json: JsonOption = False,
-    file: FileOption = None,
-    project: ProjectOption = None,
-    state: StateOption = None,
 ) -> None:
     """Set a key, and print the revision at which it was set."""
     if value is None and sys.stdin.isatty():
         raise CommandFailed("no value was given", code=Code.USAGE, hint="after the key, or on stdin")
     content = sys.stdin.buffer.read() if value is None else value.encode()
-    shared = Target.of(ctx, file=file, project=project, state=state).shared()
+    shared = target.shared()
     _say(shared.kv.put(key, content, expected=expected, ttl=ttl), json=json)
 
 
 @app.command("del", epilog="Example:  unisono kv del prices/book")
+@on_application
 def delete(
-    ctx: typer.Context,
+    target: Target,
     key: KeyArgument,
     expected: ExpectedOption = None,
     json: JsonOption = False,
-    file: FileOption = None,
-    project: ProjectOption = None,
-    state: StateOption = None,
 ) -> None:
     """Remove a key, and print the revision; removing what is not there is no error."""
-    shared = Target.of(ctx, file=file, project=project, state=state).shared()
+    shared = target.shared()
     _say(shared.kv.delete(key, expected=expected), json=json)
 
 
 @app.command(epilog="Examples:  unisono kv scan   ·   unisono kv scan prices/ --json")
+@on_application
 def scan(
-    ctx: typer.Context,
+    target: Target,
     prefix: PrefixArgument = "",
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="At most so many.")] = 10_000,
     json: JsonOption = False,
-    file: FileOption = None,
-    project: ProjectOption = None,
-    state: StateOption = None,
 ) -> None:
     """List keys and values, in the order of the keys, all as of one revision."""
-    shared = Target.of(ctx, file=file, project=project, state=state).shared()
+    shared = target.shared()
     found: list[Value] = []
     revision = None
     more = True
@@ -140,19 +132,17 @@ def scan(
 
 
 @app.command(epilog="Examples:  unisono kv watch   ·   unisono kv watch prices/ --after 17 --json")
+@on_application
 def watch(
-    ctx: typer.Context,
+    target: Target,
     prefix: PrefixArgument = "",
     after: Annotated[
         int | None, typer.Option("--after", metavar="N", min=0, help="Only what came after this revision.")
     ] = None,
     json: JsonOption = False,
-    file: FileOption = None,
-    project: ProjectOption = None,
-    state: StateOption = None,
 ) -> None:
     """Print what there is, and from then on each change, a line each, without gap or repeat, until Ctrl-C."""
-    shared = Target.of(ctx, file=file, project=project, state=state).shared()
+    shared = target.shared()
     for changes in shared.kv.watch(prefix, after=after):
         for change in changes.changes:
             print(encoder.dumps(change_view(change)) if json else line(change), flush=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from unisono.cli.exits import Code, CommandFailed
-from unisono.cli.options import FileOption, ProjectOption, StateOption, Target
+from unisono.cli.options import Target, on_application
 
 app = typer.Typer(name="lock", help="Do one thing in one place at a time.", no_args_is_help=True)
 
@@ -22,8 +22,9 @@ def lock() -> None:
     epilog="Examples:  unisono lock run backup -- pg_dump shop   ·   "
     "unisono lock run --wait 0 nightly -- ./report.sh"
 )
+@on_application
 def run(
-    ctx: typer.Context,
+    target: Target,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The lock.")],
     command: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="What to run.")],
     ttl: Annotated[
@@ -35,9 +36,6 @@ def run(
     wait: Annotated[
         float, typer.Option("--wait", metavar="SECONDS", min=0, help="How long to wait for the lock.")
     ] = 60.0,
-    file: FileOption = None,
-    project: ProjectOption = None,
-    state: StateOption = None,
 ) -> None:
     """
     Run a command while holding a lock, and end with its exit code.
@@ -47,7 +45,7 @@ def run(
     """
     if shutil.which(command[0]) is None:
         raise CommandFailed(f"there is no command {command[0]!r}", code=Code.USAGE)
-    where = Target.of(ctx, file=file, project=project, state=state).where()
+    where = target.where()
     from unisono.cli.underlock import hold_and_run  # noqa: PLC0415 - asyncio and the client, for this alone
 
     raise typer.Exit(hold_and_run(where, name, command, ttl=ttl, wait=wait))

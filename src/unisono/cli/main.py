@@ -26,7 +26,6 @@ from unisono.cli import (
     rollout,
     scale,
     txn,
-    txnverify,
     up,
 )
 from unisono.cli.exits import Code, CommandFailed, failure_of
@@ -99,13 +98,7 @@ app.add_typer(kv.app, name="kv")
 app.add_typer(lock.app, name="lock")
 app.command(epilog=_example("unisono clock", "unisono clock --json"))(clock.clock)
 app.add_typer(node.app, name="node")
-txnverify.app.command(epilog=_example("unisono txn ls", "unisono txn ls --status heuristic"))(txn.ls)
-txnverify.app.command(epilog=_example("unisono txn show order-17"))(txn.show)
-txnverify.app.command(epilog=_example("unisono txn retry order-17"))(txn.retry)
-txnverify.app.command(
-    epilog=_example("unisono txn resolve order-17 --branch pay --outcome finished --reason 'booked by hand'")
-)(txn.resolve)
-app.add_typer(txnverify.app, name="txn")
+app.add_typer(txn.app, name="txn")
 
 
 @app.command(epilog=_example("unisono demo"))

@@ -8,10 +8,13 @@ comes next: ``UNISONO_STATE`` and ``UNISONO_PROJECT``, then Compose's ``COMPOSE_
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate
 
 import typer
 
@@ -189,6 +192,34 @@ class Target:
         raise CommandFailed(
             "which application is meant? Give its name with -p", code=Code.USAGE, hint=_running(_names(found))
         )
+
+
+_WHERE: dict[str, Any] = {"file": FileOption, "project": ProjectOption, "state": StateOption}
+
+
+def on_application(command: Callable[Concatenate[Target, ...], None]) -> Callable[..., None]:
+    """
+    A command about one application of a node.
+
+    After its own options it takes those that say which, and is called with the :class:`Target` that they say.
+    """
+
+    @functools.wraps(command)
+    def run(ctx: typer.Context, **given: Any) -> None:
+        where = {name: given.pop(name) for name in _WHERE}
+        command(Target.of(ctx, **where), **given)
+
+    # Typer reads a command's options from its signature.
+    _, *own = inspect.signature(command, eval_str=True).parameters.values()
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = [
+        inspect.Parameter("ctx", kind, annotation=typer.Context),
+        *own,
+        *(inspect.Parameter(name, kind, default=None, annotation=option) for name, option in _WHERE.items()),
+    ]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
 
 
 def _absolute(path: Path) -> str:

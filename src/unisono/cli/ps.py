@@ -11,12 +11,10 @@ import typer
 from unisono.cli import output
 from unisono.cli.exits import Code, CommandFailed
 from unisono.cli.options import (
-    FileOption,
     JsonOption,
-    ProjectOption,
     ServicesArgument,
-    StateOption,
     Target,
+    on_application,
 )
 from unisono.cli.output import duration
 from unisono.client import Refused
@@ -28,17 +26,14 @@ if TYPE_CHECKING:
 HEADERS = ("NAME", "STATE", "AGE", "REV", "PID", "PORT", "RESTARTS", "IN FLIGHT", "DETAILS")
 
 
+@on_application
 def ps(
-    ctx: typer.Context,
+    target: Target,
     services: ServicesArgument = None,
     everything: Annotated[bool, typer.Option("--all", "-a", help="All applications of the node.")] = False,
     json: JsonOption = False,
-    file: FileOption = None,
-    project: ProjectOption = None,
-    state: StateOption = None,
 ) -> None:
     """Show services and instances: state, age, revision, port, restarts, requests, and why one is down."""
-    target = Target.of(ctx, file=file, project=project, state=state)
     client = target.client()
     views = [_only(view, services or []) for view in _views(client, target, everything)]
     if json:

@@ -10,14 +10,12 @@ import typer
 from unisono.cli import output, watching
 from unisono.cli.apply import await_settled
 from unisono.cli.options import (
-    FileOption,
     JsonOption,
-    ProjectOption,
     ServicesArgument,
-    StateOption,
     Target,
     WaitOption,
     complete_service,
+    on_application,
 )
 from unisono.client.views import RolloutHistory
 
@@ -27,16 +25,13 @@ HEADERS = ("SERVICE", "REVISION", "STABLE", "PHASE", "UPDATED", "STARTED", "KEPT
 
 
 @app.command(epilog="Examples:  unisono rollout status   ·   unisono rollout status orders --json")
+@on_application
 def status(
-    ctx: typer.Context,
+    target: Target,
     services: ServicesArgument = None,
     json: JsonOption = False,
-    file: FileOption = None,
-    project: ProjectOption = None,
-    state: StateOption = None,
 ) -> None:
     """Show the rollout in force or the last one of each service, and the revisions kept."""
-    target = Target.of(ctx, file=file, project=project, state=state)
     client = target.client()
     name = target.application(client)
     names = services or [service["name"] for service in client.application(name)["services"]]
@@ -49,18 +44,15 @@ def status(
 
 
 @app.command(epilog="Example:  unisono rollout undo orders")
+@on_application
 def undo(
-    ctx: typer.Context,
+    target: Target,
     service: Annotated[
         str, typer.Argument(metavar="SERVICE", autocompletion=complete_service, help="What to take back.")
     ],
     wait_timeout: WaitOption = 600.0,
-    file: FileOption = None,
-    project: ProjectOption = None,
-    state: StateOption = None,
 ) -> None:
     """Return a service to the revision before, by a rollout like any other; undo again to come back."""
-    target = Target.of(ctx, file=file, project=project, state=state)
     client = target.client()
     name = target.application(client)
     before = watching.rollouts(client.application(name))

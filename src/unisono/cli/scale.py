@@ -10,13 +10,11 @@ from unisono.cli import watching
 from unisono.cli.apply import await_settled
 from unisono.cli.exits import Code, CommandFailed
 from unisono.cli.options import (
-    FileOption,
-    ProjectOption,
     ServicesArgument,
-    StateOption,
     Target,
     WaitOption,
     complete_service,
+    on_application,
 )
 
 
@@ -25,8 +23,9 @@ def complete_assignment(ctx: typer.Context, incomplete: str) -> list[str]:
     return [f"{name}=" for name in complete_service(ctx, incomplete)]
 
 
+@on_application
 def scale(
-    ctx: typer.Context,
+    target: Target,
     numbers: Annotated[
         list[str],
         typer.Argument(
@@ -36,9 +35,6 @@ def scale(
         ),
     ],
     wait_timeout: WaitOption = 600.0,
-    file: FileOption = None,
-    project: ProjectOption = None,
-    state: StateOption = None,
 ) -> None:
     """
     Change how many instances services have; returns once it is so.
@@ -46,7 +42,6 @@ def scale(
     Instances that start or are idle go before busy ones, and those finish their requests.
     """
     wanted = [parse_assignment(text) for text in numbers]
-    target = Target.of(ctx, file=file, project=project, state=state)
     client = target.client()
     name = target.application(client)
     view = client.application(name)
@@ -61,16 +56,13 @@ def scale(
     await_settled(client, name, watching.rollouts(view), wait_timeout)
 
 
+@on_application
 def restart(
-    ctx: typer.Context,
+    target: Target,
     services: ServicesArgument = None,
     wait_timeout: WaitOption = 600.0,
-    file: FileOption = None,
-    project: ProjectOption = None,
-    state: StateOption = None,
 ) -> None:
     """Replace all instances by new ones of the same kind, as an update would: no request fails."""
-    target = Target.of(ctx, file=file, project=project, state=state)
     client = target.client()
     name = target.application(client)
     before = watching.rollouts(client.application(name))

@@ -10,14 +10,29 @@ from typing import Annotated, Any, Literal
 import typer
 
 from unisono.cli import output
-from unisono.cli.options import FileOption, JsonOption, ProjectOption, StateOption, Target
+from unisono.cli.options import JsonOption, Target, on_application
+from unisono.cli.txnverify import verify
+
+app = typer.Typer(name="txn", help="Look after transactions over services.", no_args_is_help=True)
 
 HEADERS = ("GID", "MODE", "STATUS", "BRANCHES", "BEGAN", "TOOK", "REASON")
 GidArgument = Annotated[str, typer.Argument(metavar="GID", help="Which transaction.")]
 
 
+@app.callback()
+def txn() -> None:
+    """Look after transactions over services."""
+
+
+app.command(
+    epilog="Example:  unisono txn verify http://localhost:8080/pay --mode tcc --payload '{\"amount\": 1}'"
+)(verify)
+
+
+@app.command(epilog="Examples:  unisono txn ls   ·   unisono txn ls --status heuristic")
+@on_application
 def ls(
-    ctx: typer.Context,
+    target: Target,
     status: Annotated[
         str,
         typer.Option(
@@ -29,12 +44,8 @@ def ls(
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="At most so many.")] = 100,
     all_applications: Annotated[bool, typer.Option("--all", "-a", help="Those of all applications.")] = False,
     json: JsonOption = False,
-    file: FileOption = None,
-    project: ProjectOption = None,
-    state: StateOption = None,
 ) -> None:
     """List transactions, the newest first."""
-    target = Target.of(ctx, file=file, project=project, state=state)
     client = target.client()
     name = None if all_applications else target.application(client)
     found = client.transactions(name, status=status, limit=limit)
@@ -45,16 +56,14 @@ def ls(
     output.table(HEADERS, [_row(one, now) for one in found])
 
 
+@app.command(epilog="Example:  unisono txn show order-17")
+@on_application
 def show(
-    ctx: typer.Context,
+    target: Target,
     gid: GidArgument,
     json: JsonOption = False,
-    file: FileOption = None,
-    project: ProjectOption = None,
-    state: StateOption = None,
 ) -> None:
     """Show a transaction: its branches, and its timeline of who was called when and what it answered."""
-    target = Target.of(ctx, file=file, project=project, state=state)
     client = target.client()
     found = client.transaction(target.application(client), gid)
     if json:
@@ -63,22 +72,24 @@ def show(
     print("\n".join(lines(found)))
 
 
+@app.command(epilog="Example:  unisono txn retry order-17")
+@on_application
 def retry(
-    ctx: typer.Context,
+    target: Target,
     gid: GidArgument,
-    file: FileOption = None,
-    project: ProjectOption = None,
-    state: StateOption = None,
 ) -> None:
     """Call at once what waits for its next try."""
-    target = Target.of(ctx, file=file, project=project, state=state)
     client = target.client()
     called = client.retry_transaction(target.application(client), gid)
     print(f"{called} calls are made at once" if called else "nothing was waiting for its next try")
 
 
+@app.command(
+    epilog="Example:  unisono txn resolve order-17 --branch pay --outcome finished --reason 'booked by hand'"
+)
+@on_application
 def resolve(
-    ctx: typer.Context,
+    target: Target,
     gid: GidArgument,
     branches: Annotated[
         list[str], typer.Option("--branch", metavar="BRANCH", help="Which branch; may be repeated.")
@@ -87,12 +98,8 @@ def resolve(
         Literal["finished", "undone"], typer.Option("--outcome", help="What was done by hand.")
     ],
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="How it was done; it is kept.")],
-    file: FileOption = None,
-    project: ProjectOption = None,
-    state: StateOption = None,
 ) -> None:
     """Note that branches in doubt were brought to the transaction's end by hand, so that it can end."""
-    target = Target.of(ctx, file=file, project=project, state=state)
     client = target.client()
     found = client.resolve_transaction(
         target.application(client),

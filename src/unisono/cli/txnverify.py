@@ -11,17 +11,7 @@ from unisono.cli import output
 from unisono.cli.exits import Code, CommandFailed
 from unisono.cli.options import JsonOption
 
-app = typer.Typer(name="txn", help="Look after transactions over services.", no_args_is_help=True)
 
-
-@app.callback()
-def txn() -> None:
-    """Look after transactions over services."""
-
-
-@app.command(
-    epilog="Example:  unisono txn verify http://localhost:8080/pay --mode tcc --payload '{\"amount\": 1}'"
-)
 def verify(
     url: Annotated[str, typer.Argument(help="Where the participant answers; the operations are appended.")],
     mode: Annotated[

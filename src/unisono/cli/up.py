@@ -26,6 +26,7 @@ from unisono.cli.options import (
     StateOption,
     Target,
     WaitOption,
+    on_application,
 )
 from unisono.cli.output import complain, say
 from unisono.client import NodeError, NotRunning, Refused
@@ -77,18 +78,15 @@ def up(
         _attend(client, name, before)
 
 
+@on_application
 def down(
-    ctx: typer.Context,
-    file: FileOption = None,
-    project: ProjectOption = None,
-    state: StateOption = None,
+    target: Target,
 ) -> None:
     """
     Stop an application and remove it: dependants first, each finishing its requests.
 
     A node that `up` started ends with its last application.
     """
-    target = Target.of(ctx, file=file, project=project, state=state)
     if not is_running(target.folder) and has_remains(target.folder):
         say("the node is gone, but its work still runs; starting a node to end it")
         start_in_background(target.folder)
