@@ -55,6 +55,28 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
         StateFolder(path).prepare()
 
 
+def test_a_folder_that_is_not_wanted_after_all_goes_with_all_that_is_in_it(tmp_path: Path) -> None:
+    """And nothing beside it."""
+    folder = StateFolder(tmp_path / "above" / "state")
+    folder.prepare()
+    folder.store_file.touch()
+
+    folder.discard()
+
+    assert [tmp_path / "above"] == list(tmp_path.rglob("*"))
+
+
+def test_a_folder_that_a_node_uses_is_not_removed(tmp_path: Path) -> None:
+    """Another one may have begun meanwhile."""
+    folder = StateFolder(tmp_path)
+    folder.prepare()
+
+    with NodeLock(folder):
+        folder.discard()
+
+        assert folder.format_file.exists()
+
+
 def test_two_nodes_on_one_folder_are_refused_by_pid(tmp_path: Path) -> None:
     """The second lock fails and names the process that holds the first."""
     folder = StateFolder(tmp_path)

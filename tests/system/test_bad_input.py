@@ -182,7 +182,7 @@ def test_published_port_in_use(site: Site, taken: int) -> None:
 
     assert f"port {taken} is in use by" in result.err
     assert f"(pid {os.getpid()})" in result.err
-    assert site.processes() == []
+    assert untouched(site)
 
 
 def test_public_address_in_use(site: Site, taken: int) -> None:
@@ -192,7 +192,20 @@ def test_public_address_in_use(site: Site, taken: int) -> None:
 
     assert f"port {taken} is in use by" in result.err
     assert "--listen" in result.err
-    assert site.processes() == []
+    assert untouched(site)
+
+
+def test_refused_in_a_folder_that_was_there(site: Site, taken: int) -> None:
+    """What an earlier node left in the state folder stays, also when the next one is refused."""
+    site.write(GOOD)
+    site.run("up", "-d")
+    site.run("down")
+    kept = (site.state / "node-id").read_text()
+    refused(site, "up", "-d", "--listen", f"127.0.0.1:{taken}", code=4)
+    site.write(GOOD.replace("routes: [{path: /}]", f"ports: ['{taken}:80']"))
+    refused(site, "up", "-d", code=4)
+
+    assert kept == (site.state / "node-id").read_text()
 
 
 def test_refused_change_leaves_what_runs(site: Site, taken: int) -> None:

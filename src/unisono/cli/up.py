@@ -64,6 +64,7 @@ def up(
     name = loaded.application.name
     client = target.client()
     options = {"--listen": listen, "--store": store, "--store-password-file": store_password_file}
+    is_new = not target.folder.path.exists()
     started_node = _ensure_node(target, options)
     before = watching.rollouts(watching.look(client, name))
     try:
@@ -71,6 +72,8 @@ def up(
     except Refused:
         if started_node:
             _dismiss(client)  # it would wait for ever for its last application to go
+            if is_new:
+                target.folder.discard()
         raise
     if detach:
         await_settled(client, name, before, wait_timeout)

@@ -46,7 +46,7 @@ async def run_node(settings: Settings) -> None:
     Run a node until it is told to end.
 
     Raises:
-        CannotRun: It could not start; nothing was changed but the state folder made.
+        CannotRun: It could not start; nothing was changed but the state folder made, if there was none.
         StoreError: The store can't go on.
     """
     folder = settings.folder

@@ -22,9 +22,15 @@ def main(arguments: list[str] | None = None) -> int:
     gc.disable()  # until the node is ready: what is made at the start stays
     try:
         settings, log_to_folder = settings_of(arguments)
+        is_new = not settings.folder.path.exists()
         settings.folder.prepare()
         _log_to(settings.folder if log_to_folder else None)
-        asyncio.run(run_node(settings))
+        try:
+            asyncio.run(run_node(settings))
+        except CannotRun:
+            if is_new:  # what is refused changes nothing
+                settings.folder.discard()
+            raise
     except CannotRun as error:
         return _complain(str(error), error.code, error.hint)
     except BadToken as error:

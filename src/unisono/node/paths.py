@@ -15,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,6 +173,19 @@ class StateFolder:
         self._check_format()
         for folder in (self.logs, self.pipes):
             _make_private(folder)
+
+    def discard(self) -> None:
+        """
+        Remove the folder with all that is in it: it was made for a node that is not wanted after all.
+
+        One that a node uses by now is left as it is.
+        """
+        try:
+            with NodeLock(self):
+                for folder in {self.path, self.sockets, self.shared_memory}:
+                    shutil.rmtree(folder, ignore_errors=True)
+        except StateFolderError:
+            return
 
     def _check_format(self) -> None:
         try:
