@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.control.deciding import created, directed, told
 from tests.control.factories import APP, Scene, rolling, spec
-from tests.control.test_repair import created, directed, told
 from unisono.control.actions import Amend
 from unisono.control.canary import Verdict, instances_of, judge, percentile, since
 from unisono.control.decide import decide, next_deadline

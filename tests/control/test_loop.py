@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.control.asking import lowest
 from tests.control.factories import APP, Scene, application, spec
-from tests.control.test_commands import lowest
 from unisono.control import commands, loop
 from unisono.control.decide import decide
 from unisono.control.leader import LeaderElection

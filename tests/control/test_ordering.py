@@ -6,8 +6,8 @@ import random
 
 import pytest
 
+from tests.control.deciding import created, directed, told
 from tests.control.factories import APP, Scene, rolling, spec
-from tests.control.test_repair import created, directed, told
 from unisono.control.actions import Forget
 from unisono.control.decide import decide
 from unisono.control.ordering import blockers

@@ -6,29 +6,11 @@ import random
 
 import pytest
 
+from tests.control.deciding import created, directed, told
 from tests.control.factories import Scene, spec
-from unisono.control.actions import Amend, Create, Direct, Forget, Tell
+from unisono.control.actions import Amend, Create, Forget
 from unisono.control.decide import decide
 from unisono.control.records import Goal, Phase
-from unisono.control.snapshot import Snapshot
-
-
-def created(snapshot: Snapshot, service: str = "web") -> list[int]:
-    """Revisions of the instances that a decision makes for a service."""
-    made = [a.instance for a in decide(snapshot, random.Random(1)) if isinstance(a, Create)]
-    return [instance.revision for instance in made if instance.service == service]
-
-
-def directed(snapshot: Snapshot) -> list[tuple[str, Goal]]:
-    """Instances that a decision gives another goal, in their order."""
-    actions = decide(snapshot, random.Random(1))
-    return [(a.instance.id, a.instance.goal) for a in actions if isinstance(a, Direct)]
-
-
-def told(snapshot: Snapshot) -> list[str]:
-    """Kinds of what a decision tells."""
-    actions = decide(snapshot, random.Random(1))
-    return [a.happening.kind for a in actions if isinstance(a, Tell)]
 
 
 def test_makes_what_is_missing() -> None:
