@@ -1,4 +1,4 @@
-"""What a decision makes of a scene, in words of tests; and scenes of a service on its way to a new revision."""
+"""What a decision makes of a scene, in words of tests; and a service on its way to a new revision."""
 
 from __future__ import annotations
 
