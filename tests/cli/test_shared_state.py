@@ -20,23 +20,15 @@ from unisono.cli.kv import text
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
     """A node that all may ask and none may harm."""
-    found = NodeProcess(tmp_path_factory.mktemp("node"))
-    try:
-        found.start()
+    with NodeProcess(tmp_path_factory.mktemp("node")) as found:
         yield found
-    finally:
-        found.end()
 
 
 @pytest.fixture
 def own_node(tmp_path: Path) -> Iterator[NodeProcess]:
     """A node to kill and to pause."""
-    found = NodeProcess(tmp_path)
-    try:
-        found.start()
+    with NodeProcess(tmp_path) as found:
         yield found
-    finally:
-        found.end()
 
 
 def start(node: NodeProcess, *arguments: str) -> subprocess.Popen[bytes]:

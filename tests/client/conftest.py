@@ -12,20 +12,12 @@ from tests.client.nodes import NodeProcess
 @pytest.fixture(scope="session")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
     """A node that all may ask and none may harm; each uses keys and names of its own."""
-    found = NodeProcess(tmp_path_factory.mktemp("node"))
-    try:
-        found.start()
+    with NodeProcess(tmp_path_factory.mktemp("node")) as found:
         yield found
-    finally:
-        found.end()
 
 
 @pytest.fixture
 def own_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
     """A node to kill and to pause."""
-    found = NodeProcess(tmp_path_factory.mktemp("node"))
-    try:
-        found.start()
+    with NodeProcess(tmp_path_factory.mktemp("node")) as found:
         yield found
-    finally:
-        found.end()

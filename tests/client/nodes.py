@@ -17,7 +17,7 @@ from unisono.client.shared import Shared, SharedSync, connect_sync
 
 
 class NodeProcess:
-    """One node; its state folder outlives the process."""
+    """One node, which runs inside of its ``with``; its state folder outlives the process."""
 
     def __init__(self, folder: Path) -> None:
         self.state = folder / "state"
@@ -29,6 +29,17 @@ class NodeProcess:
             "UNISONO_LISTEN": f"127.0.0.1:{free_port()}",
         }
         self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> NodeProcess:
+        try:
+            self.start()
+        except BaseException:
+            self.end()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
 
     @property
     def where(self) -> dict[str, Any]:
