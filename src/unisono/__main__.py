@@ -1,5 +1,5 @@
 """``python -m unisono`` is the command ``unisono``."""
 
-from unisono.cli.main import main
+from unisono.cli.entry import main
 
 main()

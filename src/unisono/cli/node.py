@@ -12,7 +12,8 @@ import typer
 
 from unisono.cli import output
 from unisono.cli.exits import CommandFailed
-from unisono.cli.nodestart import replace_this_process, wait_for_exit
+from unisono.cli.nodeprogram import replace_this_process
+from unisono.cli.nodestart import wait_for_exit
 from unisono.cli.options import Globals, JsonOption, StateOption, Target
 
 app = typer.Typer(

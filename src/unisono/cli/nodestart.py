@@ -1,9 +1,8 @@
 """
-Starting a node: in the background for ``unisono up``, or in this process's place for ``unisono node``.
+Starting a node in the background, for ``unisono up``.
 
-The node is a program of its own (``python -m unisono.daemon``), so nothing of the CLI stays in its
-memory. It says that it is ready as any systemd service does, by READY=1 on NOTIFY_SOCKET; that and its
-exit are all that is waited for here.
+It says that it is ready as any systemd service does, by READY=1 on NOTIFY_SOCKET; that and its exit are all
+that is waited for here. Becoming a node in the foreground is :mod:`.nodeprogram`'s.
 """
 
 from __future__ import annotations
@@ -12,34 +11,19 @@ import os
 import select
 import socket
 import subprocess
-import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import NoReturn
 
 from unisono.cli.exits import Code, CommandFailed
+from unisono.cli.nodeprogram import program
 from unisono.client import NotRunning
 from unisono.node.paths import StateFolder
 from unisono.precedence import give_precedence
 
 READY_TIMEOUT = 30.0  # seconds; a node is ready in well under one
-
-
-def program(folder: StateFolder, arguments: Sequence[str]) -> list[str]:
-    """The argument vector of a node. ``-P``: a file of the user's named like a module is not taken for it."""
-    return [sys.executable, "-P", "-m", "unisono.daemon", "--state", str(folder.path), *arguments]
-
-
-def replace_this_process(folder: StateFolder, arguments: Sequence[str]) -> NoReturn:
-    """Become a node in the foreground."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if os.getsid(0) == os.getpid():  # else the session is another's: a shell, with all that runs in it
-        give_precedence(os.getpid())
-    os.execv(sys.executable, program(folder, arguments))  # noqa: S606 - no shell is wanted
 
 
 def is_running(folder: StateFolder) -> bool:
