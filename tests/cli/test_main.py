@@ -63,7 +63,7 @@ def test_help(command: tuple[str, ...]) -> None:
             "unisono.cli.main",
             "fastapi uvicorn starlette yaml rich sqlite3 asyncio unisono.api unisono.spec.load",
         ),
-        ("unisono.cli.entry", "typer subprocess asyncio pydantic unisono.cli.main unisono.cli.nodestart"),
+        ("unisono.__main__", "typer asyncio pydantic unisono.cli unisono.daemon"),
         ("unisono.client", "http.client pydantic asyncio typer unisono.spec unisono.store"),
         ("unisono.client.node", "pydantic asyncio typer unisono.spec unisono.store"),
         (

@@ -1,8 +1,7 @@
 """
 The node as a program of its own (``python -m unisono.daemon``): nothing of the CLI stays in its memory.
 
-How it is started in the background is :mod:`.nodestart`'s. This is imported before all else, so it imports
-little.
+How it is started in the background is :mod:`.nodestart`'s.
 """
 
 from __future__ import annotations

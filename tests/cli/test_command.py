@@ -6,7 +6,7 @@ import pytest
 import typer.main
 from typer.core import TyperOption
 
-from unisono.cli.entry import NODE_OPTIONS, node_options
+from unisono.__main__ import NODE_OPTIONS, node_options
 from unisono.cli.main import app
 
 
