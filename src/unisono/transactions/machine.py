@@ -465,24 +465,21 @@ class Transaction:
     def _calls(self) -> list[Instruction]:
         """A call for each branch whose turn it is and that has none under way."""
         calls: list[Instruction] = []
-        if self.question is not None and self.status in OPEN:
-            question = self.question
-            return self._call(question, calls) if self._due(question) and not question.called else calls
-        for branch in self.branches.values():
-            if not branch.called and self._due(branch) is not None and self._free(branch):
-                self._call(branch, calls)
+        asked = self.question if self.status in OPEN else None
+        for branch in self.branches.values() if asked is None else (asked,):
+            if branch.called or (op := self._due(branch)) is None:
+                continue
+            if branch is asked or self._free(branch):
+                calls.append(self._call(branch, op))
         return calls
 
-    def _call(self, branch: Branch, calls: list[Instruction]) -> list[Instruction]:
-        op = self._due(branch)
-        assert op is not None  # noqa: S101 - asked before
+    def _call(self, branch: Branch, op: str) -> Call:
         if self.status is Status.COMMITTING:
             branch.state = State.FINISHING
         elif self.status is Status.ABORTING:
             branch.state = State.UNDOING
         branch.called = True
-        calls.append(Call(branch, op))
-        return calls
+        return Call(branch, op)
 
     def _free(self, branch: Branch) -> bool:
         """Whether the order lets it be called now."""

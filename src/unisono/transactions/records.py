@@ -27,6 +27,8 @@ FLOOR = "coordinator-floor"
 MAX_TIMELINE = 200  # calls that are remembered of one transaction
 
 _OPEN = b'{"open":true,'
+_MODES = {mode.value: mode for mode in Mode}  # a restart reads thousands of them
+_STATUSES = {status.value: status for status in Status}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -118,12 +120,12 @@ def decode(key: str, value: bytes) -> Record:
     return Record(
         namespace=namespace,
         gid=gid,
-        mode=Mode(body["mode"]),
+        mode=_MODES[body["mode"]],
         owner=body["owner"],
         digest=body["digest"],
         began=body["began"],
         deadline=body["deadline"],
-        status=Status(body["status"]),
+        status=_STATUSES[body["status"]],
         trusted=body.get("trusted", False),
         question=body.get("question"),
         traceparent=body.get("traceparent"),

@@ -72,11 +72,10 @@ def locate(directory: Directory, application: str, url: str, *, trusted: bool) -
     tls, host, port, authority, path = _parts(url)
     by_name = directory.port_of(application, host) if port is None and not tls else None
     if by_name is not None:
-        return Address("127.0.0.1", by_name, False, authority, path)
+        return _address("127.0.0.1", by_name, False, authority, path)
     number = port or (443 if tls else 80)
-    own = not tls and host in _LOOPBACK and directory.has_port(application, number)
-    if own or trusted:
-        return Address(host, number, tls, authority, path)
+    if trusted or (not tls and host in _LOOPBACK and directory.has_port(application, number)):
+        return _address(host, number, tls, authority, path)
     if not directory.allows(application, url):
         raise UrlNotAllowed(
             f"{url} is no service of {application}: http://SERVICE/PATH with one of its services is right, or"
@@ -103,6 +102,9 @@ def _is_literal(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+_address = lru_cache(maxsize=4096)(Address)  # to make one takes longer than to find it
 
 
 @lru_cache(maxsize=4096)
