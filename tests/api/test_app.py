@@ -64,6 +64,11 @@ async def raw(
         ("DELETE", "/v1/applications/shop", None, 404),
         ("POST", "/v1/applications/shop/services/orders/rollout/undo", None, 404),
         ("GET", "/v1/applications/shop/logs?tail=many", None, 422),
+        ("GET", "/v1/applications/shop/logs?tail=100001", None, 422),
+        ("GET", "/v1/applications/shop/logs?since=1e30", None, 422),
+        ("GET", "/v1/applications/shop/logs?since=nan", None, 422),
+        ("GET", "/v1/applications/shop/logs?instance=../../web/web-1", None, 422),
+        ("GET", "/v1/applications/shop/logs?instance=*", None, 422),
     ],
 )
 async def test_error_is_problem(
@@ -75,6 +80,40 @@ async def test_error_is_problem(
     assert found[:2] == (status, "application/problem+json")
     assert found[2]["status"] == status
     assert found[2]["detail"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"name": "shop", "services": {"web": {"name": "web", "command": [1] * 100_000}}},
+        {"name": 1, "x" * 1_000_000: 1},
+        {"name": ["shop"], "services": {}, "source": "x" * 1_000_000, "version": "x" * 1_000_000},
+    ],
+    ids=["faults", "a name", "a value"],
+)
+async def test_an_error_is_short_however_much_is_wrong(served: Served, content: dict[str, Any]) -> None:
+    """The answer names the first faults, and the beginning of what was found."""
+    status, _, problem = await raw(served, "PUT", "/v1/applications/shop", json.dumps(content))
+
+    assert status == 422
+    assert len(json.dumps(problem)) < 50_000
+
+
+async def test_an_id_of_an_event_that_is_none_is_passed_over(served: Served) -> None:
+    """A header that browsers send by themselves is no reason to refuse."""
+    answers = [await asyncio.to_thread(events_after, served, last) for last in ("9" * 5000, "many", "\u00b2")]
+
+    assert [200] * 3 == answers
+
+
+def events_after(served: Served, last: str) -> int:
+    """The status of an answer to a stream that is taken up."""
+    connection = _Raw(served)
+    try:
+        connection.request("GET", "/v1/events", headers={"Last-Event-ID": last})
+        return connection.getresponse().status
+    finally:
+        connection.close()
 
 
 async def test_form_is_not_taken_for_json(served: Served) -> None:

@@ -302,8 +302,8 @@ async def test_a_flood_of_output_harms_nobody(node: World) -> None:
     await node.until_phase("web-1", Phase.COMPLETED)
 
     query = LogQuery(application="shop")
-    await eventually(lambda: len(read_logs(node.folder.logs, query)) >= 40_000)
-    lines = read_logs(node.folder.logs, query)
+    await eventually(lambda: len(list(read_logs(node.folder.logs, query))) >= 40_000)
+    lines = list(read_logs(node.folder.logs, query))
     assert [int(line.text[:6]) for line in lines] == list(range(40_000))
 
 

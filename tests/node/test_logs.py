@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def test_lines_of_several_instances_are_merged_by_time(tmp_path: Path) -> None:
     write(tmp_path, "web-1", (1, "a"), (4, "d"))
     write(tmp_path, "web-2", (2, "b"), (3, "c"))
 
-    lines = read_logs(tmp_path, SHOP)
+    lines = list(read_logs(tmp_path, SHOP))
 
     assert [(line.text, line.instance) for line in lines] == [
         ("a", "web-1"),
@@ -47,7 +48,7 @@ def test_tail_is_of_all_lines_together(tmp_path: Path) -> None:
     write(tmp_path, "web-2", (2, "b"), (3, "c"))
 
     assert [line.text for line in read_logs(tmp_path, SHOP, 2)] == ["c", "d"]
-    assert read_logs(tmp_path, SHOP, 0) == []
+    assert list(read_logs(tmp_path, SHOP, 0)) == []
 
 
 def test_lines_are_read_across_rotations(tmp_path: Path) -> None:
@@ -65,7 +66,7 @@ def test_since_leaves_out_what_is_older(tmp_path: Path) -> None:
     write(tmp_path, "web-1", *((number, f"line {number}") for number in range(5)))
     since = datetime(2026, 1, 1, 0, 0, 3, tzinfo=UTC)
 
-    lines = read_logs(tmp_path, LogQuery(application="shop", since=since))
+    lines = list(read_logs(tmp_path, LogQuery(application="shop", since=since)))
 
     assert [line.text for line in lines] == ["line 3", "line 4"]
 
@@ -76,8 +77,8 @@ def test_one_service_or_one_instance_can_be_asked_for(tmp_path: Path) -> None:
     write(tmp_path, "web-2", (2, "b"))
     write(tmp_path, "api-1", (3, "c"), service="api")
 
-    of_api = read_logs(tmp_path, LogQuery(application="shop", service="api"))
-    of_web_2 = read_logs(tmp_path, LogQuery(application="shop", instance="web-2"))
+    of_api = list(read_logs(tmp_path, LogQuery(application="shop", service="api")))
+    of_web_2 = list(read_logs(tmp_path, LogQuery(application="shop", instance="web-2")))
 
     assert [line.text for line in of_api] == ["c"]
     assert [line.text for line in of_web_2] == ["b"]
@@ -85,7 +86,49 @@ def test_one_service_or_one_instance_can_be_asked_for(tmp_path: Path) -> None:
 
 def test_an_application_without_logs_has_no_lines(tmp_path: Path) -> None:
     """It may not have written anything yet."""
-    assert read_logs(tmp_path / "logs", SHOP) == []
+    assert list(read_logs(tmp_path / "logs", SHOP)) == []
+
+
+def test_lines_are_read_as_they_are_asked_for_however_many_there_are(tmp_path: Path) -> None:
+    """Nothing is gathered first: what lies in the files need not fit into memory."""
+    log = LogFile(str(tmp_path / "shop" / "web" / "web-1.log"))
+    for _ in range(20):
+        log.write(b"".join(f"{stamp(1)} o {'x' * 1000}\n".encode() for _ in range(1000)))
+
+    tracemalloc.start()
+    try:
+        count = sum(1 for _ in read_logs(tmp_path, SHOP))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert count >= 19_000
+    assert peak < 4 << 20  # of about 20 MB that are there
+
+
+def test_tail_keeps_the_order_of_lines_of_the_same_moment(tmp_path: Path) -> None:
+    """As without it: instance by instance."""
+    write(tmp_path, "web-1", (1, "a"), (1, "b"))
+    write(tmp_path, "web-2", (1, "c"), (1, "d"))
+
+    assert ["a", "b", "c", "d"] == [line.text for line in read_logs(tmp_path, SHOP)]
+    assert ["b", "c", "d"] == [line.text for line in read_logs(tmp_path, SHOP, 3)]
+
+
+def test_what_is_rotated_while_it_is_read_is_neither_missed_nor_repeated(tmp_path: Path) -> None:
+    """Parts are known by what they are, not by their names, which move on."""
+    write(tmp_path, "web-1", *((number, f"line {number}") for number in range(60)), limit=1000)
+    for tail in (None, 100):
+        lines = read_logs(tmp_path, SHOP, tail)
+        found = [next(lines).text]
+        write(tmp_path, "web-1", *((60, "new") for _ in range(20)), limit=1000)
+        found += [line.text for line in lines]
+
+        assert [text for text in found if text != "new"] == sorted(set(found) - {"new"}, key=_number)
+
+
+def _number(text: str) -> int:
+    return int(text.removeprefix("line "))
 
 
 async def test_following_begins_with_the_past_and_goes_on_without_gap_or_repeat(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -21,10 +21,15 @@ from unisono.api.operations import Operation, encode
 from unisono.api.problems import Problem
 from unisono.control.errors import nearest
 from unisono.control.records import Happening, decode
-from unisono.node.logs import LogLine, LogQuery, follow_logs, read_logs
+from unisono.node.logs import LINES_AT_ONCE, LogLine, LogQuery, follow_logs, merge, read_logs
 from unisono.store.base import Entry
 
 _EVENTS = "event/"
+_DIGITS_MAX = 20  # of an id
+_YEAR_9999 = 253_402_300_799  # the last second of it, where the calendar of Python ends
+
+TAIL_MAX = 100_000
+"""Lines that are looked for from the end: so many are held in memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +73,14 @@ class LogsQuery:
     service: Annotated[
         tuple[str, ...], Field(description="Only these, repeatable; all when none is named.")
     ] = ()
-    instance: Annotated[str | None, Field(description="Only this one.")] = None
+    instance: Annotated[str | None, Field(pattern=r"^[\w.-]{1,100}$", description="Only this one.")] = None
     tail: Annotated[
-        int | None, Field(ge=0, description="The last lines of each service named, else of all together.")
+        int | None,
+        Field(ge=0, le=TAIL_MAX, description="The last lines of each service named, else of all together."),
     ] = None
-    since: Annotated[float | None, Field(description="Only lines from then on, in epoch seconds.")] = None
+    since: Annotated[
+        float | None, Field(ge=0, le=_YEAR_9999, description="Only lines from then on, in epoch seconds.")
+    ] = None
     follow: Annotated[bool, Field(description="Go on with what is written from now on.")] = False
 
 
@@ -83,7 +91,7 @@ async def events(here: Context, request: Request, query: EventsQuery) -> Streami
     The header Last-Event-ID, which browsers send, goes before `after`.
     """
     last = request.headers.get("last-event-id", "")
-    after = int(last) if last.isdecimal() else query.after
+    after = int(last) if last.isdecimal() and len(last) <= _DIGITS_MAX else query.after
     return streams.server_sent(_events(here, after, query.follow, query.application), here.stopping)
 
 
@@ -133,9 +141,9 @@ async def _followed(here: Context, queries: list[LogQuery], tail: int | None) ->
 
 
 async def _read(here: Context, queries: list[LogQuery], tail: int | None) -> AsyncIterator[bytes]:
-    found = [line for query in queries for line in await asyncio.to_thread(read_logs, here.logs, query, tail)]
-    for line in sorted(found, key=lambda line: line.at):
-        yield _line(line)
+    found = merge([read_logs(here.logs, query, tail) for query in queries])
+    while some := await asyncio.to_thread(lambda: list(islice(found, LINES_AT_ONCE))):
+        yield b"".join(map(_line, some))
 
 
 def _line(line: LogLine) -> bytes:

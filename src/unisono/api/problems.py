@@ -26,6 +26,9 @@ from unisono.transactions.errors import Elsewhere, TransactionError
 
 MEDIA_TYPE = "application/problem+json"
 
+_ERRORS_MAX = 100  # faults of one request that are named: an answer is not to be larger than what was asked
+_SHOWN_MAX = 200  # characters of what was found
+
 _OF_TRANSACTIONS: dict[type[TransactionError], HTTPStatus] = {
     transactions.Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
     transactions.UrlNotAllowed: HTTPStatus.FORBIDDEN,
@@ -171,12 +174,14 @@ def of_http(error: HTTPException) -> Problem:
 
 
 def of_validation(error: ValidationError) -> Problem:
-    """A body or query that does not fit its schema; names every fault."""
+    """A body or query that does not fit its schema; names every fault, of very many the first ones."""
+    faults = error.errors(include_url=False)
     errors = [
-        {"field": ".".join(map(str, fault["loc"])), "detail": _words(fault)} for fault in error.errors()
+        {"field": _short(".".join(map(str, fault["loc"]))), "detail": _words(fault)}
+        for fault in faults[:_ERRORS_MAX]
     ]
     first = errors[0]
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     where = f"{first['field']}: " if first["field"] else ""
     return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{where}{first['detail']}{more}", errors=errors)
 
@@ -212,5 +217,10 @@ def _words(fault: ErrorDetails) -> str:
     if fault["type"] == "json_invalid":
         return f"no valid JSON: {fault.get('ctx', {}).get('error', fault['msg'])}"
     found = fault.get("input")
-    shown = "" if fault["type"] == "missing" or isinstance(found, dict | list) else f", found {found!r}"
+    is_shown = fault["type"] != "missing" and not isinstance(found, dict | list)
+    shown = f", found {_short(repr(found))}" if is_shown else ""
     return f"{fault['msg'][:1].lower()}{fault['msg'][1:]}{shown}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}… ({len(text)} characters)"

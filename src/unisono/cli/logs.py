@@ -38,7 +38,14 @@ def logs(
     ] = False,
     tail: Annotated[
         int | None,
-        typer.Option("--tail", "-n", metavar="LINES", min=0, help="The last lines of each instance only."),
+        typer.Option(
+            "--tail",
+            "-n",
+            metavar="LINES",
+            min=0,
+            max=100_000,
+            help="Only the last lines: of each service named, else of all together.",
+        ),
     ] = None,
     since: Annotated[
         str | None,

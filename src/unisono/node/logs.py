@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import heapq
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,6 +22,7 @@ from unisono.node.inotify import Changes
 from unisono.node.logger import FILES_MAX
 
 _BLOCK_BYTES = 64 * 1024
+LINES_AT_ONCE = 1000  # of the past, read in one go
 _GATHER_SECONDS = 0.02  # lines of a burst come together, so that they can be merged by time
 GONE_KEPT = 10  # files of instances that are no more, per service
 
@@ -47,16 +49,17 @@ class LogQuery:
     since: datetime | None = None
 
 
-def read_logs(logs: Path, query: LogQuery, tail: int | None = None) -> list[LogLine]:
+def read_logs(logs: Path, query: LogQuery, tail: int | None = None) -> Iterator[LogLine]:
     """
     The lines that are there now, oldest first; with ``tail`` only the last so many.
 
-    ``logs`` is :attr:`unisono.node.paths.StateFolder.logs`. Reads files, so call it in a thread where
-    that matters.
+    ``logs`` is :attr:`unisono.node.paths.StateFolder.logs`. Files are read as the lines are asked for, so ask
+    in a thread where that matters; in memory are a block of each file and, with ``tail``, so many lines. What
+    is rotated away meanwhile is missing. It holds the files open until it is at its end, or closed.
     """
     followers = [_Follower(path, at_end=True) for path in _files(logs, query)]
     try:
-        return _merge_past(followers, query, tail)
+        yield from _merge_past(followers, query, tail)
     finally:
         for follower in followers:
             follower.close()
@@ -64,7 +67,9 @@ def read_logs(logs: Path, query: LogQuery, tail: int | None = None) -> list[LogL
 
 async def follow_logs(logs: Path, query: LogQuery, tail: int | None = None) -> AsyncIterator[list[LogLine]]:
     """
-    First what :func:`read_logs` gives, then new lines as they come, in groups; without end.
+    First what :func:`read_logs` gives, in groups, the first of which may be empty; then what is new.
+
+    It has no end. What was rotated away twice before it was asked for is missing.
 
     Instances that come into being meanwhile are followed as well.
     """
@@ -75,7 +80,12 @@ async def follow_logs(logs: Path, query: LogQuery, tail: int | None = None) -> A
         # Each follower marks where its file ends now: the first look back ends there, following begins there.
         for path in _files(logs, query):
             readers[path] = _Follower(path, at_end=True)
-        yield await asyncio.to_thread(_merge_past, list(readers.values()), query, tail)
+        past = _merge_past(list(readers.values()), query, tail)
+        while True:
+            some = await asyncio.to_thread(lambda: list(islice(past, LINES_AT_ONCE)))
+            yield some
+            if len(some) < LINES_AT_ONCE:
+                break
         while True:
             _watch(changes, logs, query)
             for path in _files(logs, query):
@@ -144,6 +154,13 @@ def _watch(changes: Changes, logs: Path, query: LogQuery) -> None:
             changes.watch(folder)
 
 
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None
+
+
 def _text_of(moment: datetime | None) -> str:
     if moment is None:
         return ""
@@ -155,13 +172,30 @@ def _parts(path: Path) -> list[Path]:
     return [path, *(path.with_name(f"{path.name}.{number}") for number in range(1, FILES_MAX))]
 
 
-def _merge_past(followers: list[_Follower], query: LogQuery, tail: int | None) -> list[LogLine]:
+def _merge_past(followers: list[_Follower], query: LogQuery, tail: int | None) -> Iterator[LogLine]:
     since = _text_of(query.since)
-    merged: list[LogLine] = []
-    for follower in followers:
-        merged += follower.past(since, tail)
-    merged.sort(key=lambda line: line.at)
-    return merged if tail is None else merged[max(0, len(merged) - tail) :]
+    if tail is None:
+        return merge(follower.past(since) for follower in followers)
+    # Of lines of the same moment the first follower's are the oldest, so its are the last ones here.
+    backwards = [follower.past_backwards(since) for follower in reversed(followers)]
+    last = list(islice(heapq.merge(*backwards, key=lambda line: line.at, reverse=True), tail))
+    return reversed(last)
+
+
+def merge(sources: Iterable[Iterable[LogLine]]) -> Iterator[LogLine]:
+    """The lines of several sources, each oldest first, by their time."""
+    return heapq.merge(*sources, key=lambda line: line.at)
+
+
+def _forwards(file: BinaryIO, end: int) -> Iterator[bytes]:
+    """The lines of a file before ``end``, first first."""
+    at, rest = 0, b""
+    while block := os.pread(file.fileno(), min(_BLOCK_BYTES, end - at), at):
+        at += len(block)
+        *lines, rest = (rest + block).split(b"\n")
+        yield from lines
+    if rest:
+        yield rest
 
 
 def _backwards(file: BinaryIO, end: int, limit_bytes: int | None = None) -> Iterator[bytes]:
@@ -208,29 +242,58 @@ class _Follower:
                 self._begin = self._file.seek(0, os.SEEK_END)
         self._rest = b""
 
-    def past(self, since: str, tail: int | None) -> list[LogLine]:
-        """What was written before, oldest first; to be called before any new lines are read."""
-        found: list[LogLine] = []
+    def past(self, since: str) -> Iterator[LogLine]:
+        """What was written before, oldest first; to be asked to its end before any new lines are read."""
+        for inode in reversed(self._older()):
+            if older := self._open_part(inode):
+                with older:
+                    yield from self._parsed(_forwards(older, os.fstat(older.fileno()).st_size), since)
+        if self._file is not None:
+            yield from self._parsed(_forwards(self._file, self._begin), since)
+
+    def past_backwards(self, since: str) -> Iterator[LogLine]:
+        """The same, youngest first."""
         for line in self._past_backwards():
-            if tail is not None and len(found) >= tail:
-                break
             parsed = _parse(line, self._path)
-            if parsed is None:
-                continue
-            if parsed.at < since:
-                break
-            found.append(parsed)
-        return found[::-1]
+            if parsed is not None and parsed.at < since:
+                return
+            if parsed is not None:
+                yield parsed
 
     def _past_backwards(self) -> Iterator[bytes]:
-        if self._file is None:
-            return
-        yield from _backwards(self._file, self._begin)
-        ours = os.fstat(self._file.fileno()).st_ino
-        for part in _parts(self._path)[1:]:
-            with suppress(FileNotFoundError), part.open("rb") as older:
-                if os.fstat(older.fileno()).st_ino != ours:  # else it was rotated since it was opened
+        older_ones = self._older()
+        if self._file is not None:
+            yield from _backwards(self._file, self._begin)
+        for inode in older_ones:
+            if older := self._open_part(inode):
+                with older:
                     yield from _backwards(older, older.seek(0, os.SEEK_END))
+
+    def _parsed(self, lines: Iterable[bytes], since: str) -> Iterator[LogLine]:
+        for line in lines:
+            parsed = _parse(line, self._path)
+            if parsed is not None and parsed.at >= since:
+                yield parsed
+
+    def _older(self) -> list[int]:
+        """The inodes of the parts before the file that is open, youngest first."""
+        if self._file is None:
+            return []
+        ours = os.fstat(self._file.fileno()).st_ino
+        found = [_inode(part) for part in _parts(self._path)]
+        # It may itself have been rotated since it was opened: what is younger than it is no past of its.
+        begin = found.index(ours) + 1 if ours in found else 1
+        return [inode for inode in found[begin:] if inode is not None]
+
+    def _open_part(self, inode: int) -> BinaryIO | None:
+        """A part of the past, under whatever name it has by now; ``None`` if it was removed."""
+        for part in _parts(self._path):
+            with suppress(FileNotFoundError):
+                file = part.open("rb")
+                if os.fstat(file.fileno()).st_ino == inode:
+                    return file
+                file.close()
+        return None
 
     def new_lines(self) -> Iterator[LogLine]:
         """What has been written since the last call."""
