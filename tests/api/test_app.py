@@ -61,6 +61,8 @@ async def raw(
         ("PUT", "/v1/applications/shop", "[]", 422),
         ("POST", "/v1/applications/shop/services/orders/scale", '{"replicas": 1, "colour": 1}', 422),
         ("POST", "/v1/applications/shop/services/orders/scale", '{"replicas": -1}', 422),
+        ("POST", "/v1/applications/shop/services/orders/scale", '{"replicas": true}', 422),
+        ("POST", "/v1/applications/shop/services/orders/scale", '{"replicas": "3"}', 422),
         ("DELETE", "/v1/applications/shop", None, 404),
         ("POST", "/v1/applications/shop/services/orders/rollout/undo", None, 404),
         ("GET", "/v1/applications/shop/logs?tail=many", None, 422),

@@ -37,14 +37,17 @@ class RestartRequest:
 
 def read(kind: type[T], given: bytes | Mapping[str, Any]) -> T:
     """
-    A dataclass of ``kind`` as a request gives it: as JSON, or as texts by name.
+    A dataclass of ``kind`` as a request gives it: as JSON, taken at its word, or as texts by name.
 
     Raises:
         pydantic.ValidationError: A field is unknown, missing or wrong, or they do not fit together.
     """
     key: Any = kind
     schema = strict(key)
-    checked = schema.model_validate_json(given) if isinstance(given, bytes) else schema.model_validate(given)
+    if isinstance(given, bytes):
+        checked = schema.model_validate_json(given, strict=True)  # true is no number, and "3" neither
+    else:
+        checked = schema.model_validate(given)
     made: T = _inside(key).validate_python(checked.model_dump())
     return made
 
