@@ -9,7 +9,6 @@ import threading
 import urllib.request
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.ports import free_port
@@ -273,7 +272,9 @@ def test_killed_node_is_replaced(shop: Site) -> None:
 
     assert load.failures == {}
     assert pids(shop) == before
-    assert "instance-adopted" in shop.run("events").out
+    told = shop.run("events").out
+    assert "instance-adopted" in told
+    assert told.count("node-started") == 2
 
 
 def test_killed_node_can_be_taken_down(shop: Site) -> None:
@@ -284,14 +285,19 @@ def test_killed_node_can_be_taken_down(shop: Site) -> None:
     assert shop.processes() == []
 
 
+def _told_of_gateways(site: Site) -> list[str]:
+    kinds = (event["kind"] for event in site.client.events())
+    return [kind for kind in kinds if kind.startswith("gateway-")]
+
+
 def test_killed_gateway_is_replaced(shop: Site) -> None:
-    """A gateway that is killed is started again; no instance is touched."""
+    """A gateway that is killed is started again, and both are told; no instance is touched."""
     before = pids(shop)
     gateway = shop.client.node()["gateway"]["pid"]
     assert gateway is not None
     kill(gateway)
-    psutil.wait_procs([psutil.Process(gateway)] if psutil.pid_exists(gateway) else [], timeout=LIMIT)
     wait_until(lambda: shop.client.node()["gateway"]["pid"] not in (None, gateway), "a new gateway")
+    wait_until(lambda: _told_of_gateways(shop)[-2:] == ["gateway-exited", "gateway-started"], "both are told")
 
     assert int(get(shop).split()[1]) in pids(shop)
     assert pids(shop) == before

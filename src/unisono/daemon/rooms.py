@@ -97,7 +97,7 @@ class Rooms:
 
     async def run(self, work: Work) -> None:
         """Until the node is told to end; then end all ``work``."""
-        work.start("gateway", self._gateway.run(self._on_gateway))
+        work.start("gateway", self._gateway.run(self._on_gateway, self._on_gateway_exit))
         work.start("shared-memory", self._share())
         work.start("agent", self._agent.run())
         work.start("controller", self._controller.run())
@@ -143,6 +143,9 @@ class Rooms:
         self._agent.routing.push_again()
         self._agent.tell("gateway-started", f"process {self._gateway.pid}")
 
+    def _on_gateway_exit(self) -> None:
+        self._agent.tell("gateway-exited", f"process {self._gateway.pid}")
+
     async def _announce(self) -> None:
         """Say that the node is ready, once all that ran before has been found again."""
         await self._api.listening.wait()
@@ -150,6 +153,7 @@ class Rooms:
         gc.collect()
         gc.freeze()
         gc.enable()
+        self._agent.tell("node-started", f"process {os.getpid()}, version {__version__}")
         self._notify("READY=1")
         _log.info("ready; requests at http://%s, API at %s", self._settings.listen, self._folder.api_socket)
 

@@ -72,13 +72,16 @@ class GatewayProcess:
         self._child: subprocess.Popen[bytes] | None = None
         self.pid: int | None = None  # of the gateway that answers; None while there is none
 
-    async def run(self, on_ready: Callable[[], None] | None = None) -> None:
+    async def run(
+        self, on_ready: Callable[[], None] | None = None, on_exit: Callable[[], None] | None = None
+    ) -> None:
         """
         Keep a gateway alive until cancelled; it lives on then.
 
         ``on_ready`` is called each time one answers that did not before: the first, found or started, and
         each that had to be started after it. It has the table from its disk and serves already. One that is
-        of another version than this package is told to give its place to one of this.
+        of another version than this package is told to give its place to one of this. ``on_exit`` is called
+        when one that answered has ended by itself, and before the next is started.
         """
         self._on_ready = on_ready
         loop = asyncio.get_running_loop()
@@ -92,6 +95,8 @@ class GatewayProcess:
                         on_ready()
                     await self._gone.wait()
                     _log.warning("the gateway (process %s) ended by itself; starting another", self.pid)
+                    if on_exit is not None:
+                        on_exit()
                 self._forget()
                 in_a_row = 0 if loop.time() - began >= _HEALTHY_SECONDS else in_a_row + 1
                 await asyncio.sleep(pause(in_a_row, served=pidfd is not None))
