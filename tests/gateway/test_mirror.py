@@ -111,9 +111,13 @@ async def test_as_many_are_copied_as_is_said(stage: Stage) -> None:
     await shadow.start()
     await mirrored(stage, shadow, percent=20.0)
 
+    async def are_there() -> bool:
+        return len(shadow.heads) >= 8
+
     for _ in range(50):
         await stage.ask(GET)
-    await asyncio.sleep(0.2)
+    await eventually(are_there)
+    await asyncio.sleep(0.2)  # for any that should not come
     count = len(shadow.heads)
     await shadow.stop()
 
