@@ -133,7 +133,7 @@ class Snapshot:
     application_modified: Mapping[str, int] = field(default_factory=dict)
     services: Mapping[ServiceKey, ServiceView] = field(default_factory=dict)
     nodes: Mapping[str, NodeRecord] = field(default_factory=dict)
-    events: Mapping[str, int] = field(default_factory=dict)  # keys of happenings
+    events: Mapping[str, int] = field(default_factory=dict)  # happenings: their keys, when they were written
 
     @classmethod
     def of(cls, stored: base.Snapshot) -> Snapshot:
@@ -185,7 +185,7 @@ class _Draft:
         """The fields of a service's view."""
         if key not in self._views:
             old = self._snapshot.services.get(key)
-            self._views[key] = {} if old is None else dict(vars_of(old))
+            self._views[key] = {} if old is None else _fields_of(old)
         return self._views[key]
 
     def part(self, key: ServiceKey, name: str) -> dict[Any, Any]:
@@ -212,7 +212,7 @@ class _Draft:
         return replace(self._snapshot, **changed)
 
 
-def vars_of(view: ServiceView) -> dict[str, Any]:
+def _fields_of(view: ServiceView) -> dict[str, Any]:
     """The declared fields of a view, without what it has computed of them."""
     return {name: getattr(view, name) for name in ServiceView.__dataclass_fields__}
 
@@ -239,9 +239,7 @@ def _changed(snapshot: Snapshot, revision: int, changes: Iterable[tuple[str, bas
             case ["node", id]:
                 _set(draft.plain("nodes"), id, _read(NodeRecord, entry))
             case ["event", _]:
-                draft.plain("events").pop(key, None) if entry is None else draft.plain("events").update(
-                    {key: None}
-                )
+                _set(draft.plain("events"), key, entry and entry.modified)
             case _:
                 pass  # the leader's and the commands' own keys, and rooms that came later
     # Other rooms of the store change far more often than these: what they do costs next to nothing here.
