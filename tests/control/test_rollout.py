@@ -12,6 +12,7 @@ from tests.control.factories import Scene, rolling, spec
 from unisono.control.actions import Amend, Create
 from unisono.control.decide import decide, next_deadline
 from unisono.control.records import Goal, Phase, Rollout, RolloutPhase
+from unisono.control.rollout import FAILED_MAX
 
 # --- the verdict -----------------------------------------------------------------------------------
 
@@ -78,6 +79,18 @@ def test_a_failure_counts_after_its_instance_is_gone() -> None:
 
     assert phase_of(amended(built.snapshot())) is RolloutPhase.ROLLING_BACK
     assert Amend not in {type(a) for a in decide(same.snapshot(), random.Random(1))}
+
+
+def test_a_rollout_that_never_ends_does_not_grow() -> None:
+    """A first deployment goes on whatever fails; it counts all, and remembers the last ones."""
+    gone = tuple(f"web-gone{number}" for number in range(FAILED_MAX - 1))
+    rollout = rolling(0, 2, failed=("web-a", *gone), failures=9000)
+    built = fresh(scene(2, rollout=rollout, stable=None), "a", Phase.BACKOFF)
+
+    service = amended(fresh(built, "b", Phase.BACKOFF).snapshot())
+
+    assert service.rollout is not None
+    assert (9001, ("web-a", *gone[1:], "web-b")) == (service.rollout.failures, service.rollout.failed)
 
 
 def test_a_killed_one_counts_as_failed() -> None:

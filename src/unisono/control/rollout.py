@@ -48,6 +48,12 @@ from unisono.spec.requests import Canary
 HISTORY_MAX = 10
 """Revisions kept for going back to."""
 
+FAILED_MAX = 2000
+"""
+Ids of failed instances that a rollout remembers, twice as many as a service can have. One that goes on
+whatever fails, as a first deployment does, would else make its record larger than the store takes.
+"""
+
 
 def advance(
     view: ServiceView, service: Service, now: float, figures: Figures = NO_FIGURES
@@ -91,10 +97,20 @@ def _noted(facts: Facts) -> Facts:
     ready_at = [m.status.ready_at for m in facts.new if m.status.ready_at is not None]
     progressed_at = max([rollout.progressed_at, *ready_at])
     counted = rollout.failures + len(facts.failed) - len(rollout.failed)
-    noted = replace(rollout, progressed_at=progressed_at, failures=counted, failed=facts.failed)
+    noted = replace(rollout, progressed_at=progressed_at, failures=counted, failed=_remembered(facts))
     if noted == rollout:
         return facts
     return replace(facts, rollout=noted, service=replace(facts.service, rollout=noted))
+
+
+def _remembered(facts: Facts) -> tuple[str, ...]:
+    """The failed ones; of too many the oldest go that are no more, as they can't be met and counted again."""
+    surplus = len(facts.failed) - FAILED_MAX
+    if surplus <= 0:
+        return facts.failed
+    members = {m.id for m in facts.view.members}
+    forgotten = set([id for id in facts.failed if id not in members][:surplus])
+    return tuple(id for id in facts.failed if id not in forgotten)
 
 
 def _releasing(facts: Facts) -> _Step:
