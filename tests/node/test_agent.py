@@ -220,9 +220,7 @@ time.sleep(600)
 
 async def test_a_job_runs_once_and_its_end_is_kept(node: World) -> None:
     """A release command: not routed, not started again, its exit code told."""
-    spec = spec_of()
-    update = spec.update.__class__(release_command=python("import sys; sys.exit('migration 7 failed')"))
-    await node.want(spec_of(update=update), "web-release", job=True)
+    await node.want(spec_of(), "web-release", job=python("import sys; sys.exit('migration 7 failed')"))
 
     status = await node.until("web-release", lambda s: s.phase is Phase.FAILED and "last line" in s.reason)
 

@@ -86,8 +86,8 @@ class World:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
 
-    async def want(self, spec: ServiceSpec, *ids: str, revision: int = 1, job: bool = False) -> None:
-        """Write down a service and instances of it."""
+    async def want(self, spec: ServiceSpec, *ids: str, revision: int = 1, job: tuple[str, ...] = ()) -> None:
+        """Write down a service and instances of it; with ``job`` they run this, once."""
         records = [
             Put(
                 key=service_key("shop", spec.name),
@@ -118,7 +118,13 @@ class World:
         ]
         for id in ids:
             instance = Instance(
-                application="shop", service=spec.name, id=id, revision=revision, node="here", job=job
+                application="shop",
+                service=spec.name,
+                id=id,
+                revision=revision,
+                node="here",
+                job=bool(job),
+                command=job,
             )
             records.append(Put(key=instance_key("shop", spec.name, id), value=encode(instance)))
         await self.store.transact(success=records)

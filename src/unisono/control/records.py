@@ -13,7 +13,7 @@ instance/APP/SERVICE/ID        Instance (what one should do)         controller 
 status/APP/SERVICE/ID          Status (what one does)                the agent of its node
 event/TIME-UNIQUE              Happening                             all
 leader                         Leader, under a lease                 leader election
-apply                          name of the application changed last  API commands
+apply                          nothing: rewritten by each command    API commands
 node/ID                        NodeRecord                            that node's agent
 =============================  ====================================  =======================
 
@@ -160,7 +160,7 @@ class Instance:
     goal: Goal = Goal.RUN
     job: bool = False  # a release command: runs once, never restarted, never routed to
     created_at: float = 0.0
-    command: tuple[str, ...] = ()  # in place of the revision's command; empty: the revision's
+    command: tuple[str, ...] = ()  # of a job, as it was decided; a later file changes only later jobs
     rollout: int = 0  # serial of the rollout that made it
 
 

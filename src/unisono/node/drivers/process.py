@@ -79,7 +79,7 @@ class ProcessDriver:
 
     def _spawn(self, order: Order) -> Running:
         instance, spec = order.instance, order.spec
-        command = spec.update.release_command if instance.job else spec.command
+        command = instance.command if instance.job else spec.command
         if not command:
             raise CannotStart("cannot start: the service has no command")
         account = surroundings.account_of(spec.user)
