@@ -1,5 +1,7 @@
-"""The conformance suite is a plain module: its asserts should explain themselves like a test's."""
+"""The conformance suite is of plain modules: its asserts should explain themselves like a test's."""
 
 import pytest
 
-pytest.register_assert_rewrite("tests.store.conformance")
+pytest.register_assert_rewrite(
+    "tests.store.conforming_entries", "tests.store.conforming_leases", "tests.store.conforming_watches"
+)

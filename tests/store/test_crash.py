@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 import unisono
+from tests.store.asking import LIMIT, take
 from tests.store.child import CLIENTS
-from tests.store.conformance import LIMIT, take
 from unisono.store.base import Compacted
 from unisono.store.sqlite import SqliteStore
 

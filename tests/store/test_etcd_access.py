@@ -11,7 +11,7 @@ from typing import cast
 
 import pytest
 
-from tests.store.conformance import put, take, write
+from tests.store.asking import put, take, write
 from tests.store.etcd_server import Etcd, running, wait_healthy
 from unisono.store.addresses import EtcdAddress, parse_store
 from unisono.store.base import Broken, NotDone

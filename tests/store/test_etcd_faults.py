@@ -11,7 +11,7 @@ from typing import cast
 
 import pytest
 
-from tests.store.conformance import LIMIT, put, take, write
+from tests.store.asking import LIMIT, put, take, write
 from tests.store.etcd_server import Etcd, Member, running, wait_healthy
 from tests.store.linearizability import Operation, linearizable
 from tests.store.proxy import Wire, wire

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.store.conformance import put, write
+from tests.store.asking import put, write
 from tests.store.linearizability import Operation, linearizable
 from unisono.store.base import Entry
 from unisono.store.sqlite import SqliteStore

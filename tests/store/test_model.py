@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from tests.store.conformance import LIMIT
+from tests.store.asking import LIMIT
 from tests.store.model import Model
 from unisono.store.base import Compacted, Compare, Delete, Field, Put, StoreError
 from unisono.store.sqlite import SqliteStore

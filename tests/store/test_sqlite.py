@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.store.conformance import LIMIT, Conformance, keys, put, take, write
+from tests.store.asking import LIMIT, keys, put, take, write
+from tests.store.conformance import Conformance
 from unisono.store.base import Batch, Broken, Compacted, Delete
 from unisono.store.sqlite import SqliteStore
 
