@@ -12,7 +12,7 @@ import asyncio
 import importlib
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from unisono.node.identity import Identities
@@ -31,7 +31,7 @@ class Endpoint:
     """
 
     listener: socket.socket
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
     identities: Identities | None = None
 
 

@@ -16,7 +16,7 @@ import socket
 import threading
 import time
 from collections.abc import AsyncGenerator, Generator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
@@ -41,7 +41,7 @@ class Node:
     socket_path: str | None = None
     host: str = ""
     port: int = 0
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)  # a secret: not for logs
     namespace: str | None = None
 
     @classmethod

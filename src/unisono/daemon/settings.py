@@ -37,7 +37,7 @@ class Settings:
     listen: str = DEFAULT_LISTEN
     insists_on_listen: bool = False  # the address was asked for, not just the default
     api: str | None = None
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
     store: str | None = None  # its address, where one was given
     store_password_file: Path | None = None
     store_password: str | None = field(default=None, repr=False)
