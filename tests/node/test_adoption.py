@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 
 import unisono
-from tests.node.world import World, gone, spec_of, world
+from tests.node.world import World, gone, python, spec_of, world
 from unisono.control.records import (
     Goal,
     Instance,
@@ -209,6 +209,32 @@ async def test_what_was_started_but_never_written_down_is_adopted_or_ended(
         assert (status.pid, status.generation) == (running.pid, 1)
     else:
         await gone(running.pid)
+
+
+async def test_what_a_running_instance_started_in_a_session_of_its_own_lives_on(
+    node: World, tmp_path: Path
+) -> None:
+    """It bears the instance's marks, which are inherited; PostgreSQL's processes, for one, are such."""
+    code = f"""
+import os, subprocess, time
+helper = subprocess.Popen(["sleep", "600"], start_new_session=True)
+with open({str(tmp_path / "new")!r}, "w") as file:
+    file.write(str(helper.pid))
+os.rename({str(tmp_path / "new")!r}, {str(tmp_path / "helper")!r})
+time.sleep(600)
+"""
+    await node.start_agent()
+    await node.want(spec_of(python(code), serves=False), "web-1")
+    async with asyncio.timeout(20):
+        while not (tmp_path / "helper").exists():  # noqa: ASYNC110 - the child's, so no event
+            await asyncio.sleep(0.01)
+    before = await node.until_phase("web-1", Phase.READY)
+    await node.stop_agent()
+    await node.start_agent()
+    after = await node.until_phase("web-1", Phase.READY)
+
+    assert (before.pid, before.generation) == (after.pid, after.generation)
+    assert processes.start_time(int((tmp_path / "helper").read_text())) is not None
 
 
 async def test_a_process_that_got_the_pid_meanwhile_is_neither_adopted_nor_killed(node: World) -> None:

@@ -218,6 +218,9 @@ class Agent:
     ) -> None:
         """Adopt what was started and never written down; end it if it is not wanted."""
         key = (orphan.application, orphan.service, orphan.running.instance)
+        known = running.get(key)
+        if known is not None and known.generation == orphan.running.generation:
+            return  # the marks are inherited: a process of that run with a session of its own
         taken = self._driver.take(orphan)
         if taken is None:
             return

@@ -79,7 +79,11 @@ class Driver(Protocol):
         """The run that ``status`` speaks of, or ``None`` if that very process is gone."""
 
     def orphans(self, known: Collection[int]) -> list[Orphan]:
-        """Runs of this node beside those whose pid is ``known``: started, but never written down."""
+        """
+        What this node started and never wrote down, beside those whose pid is ``known``; oldest first.
+
+        It may be what a run has itself started: one of the same generation as an older one of its instance.
+        """
 
     def take(self, orphan: Orphan) -> Running | None:
         """Adopt an orphan; ``None`` if it has ended meanwhile."""

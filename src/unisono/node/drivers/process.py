@@ -179,7 +179,11 @@ class ProcessDriver:
         return self._adopt(running, instance.application)
 
     def orphans(self, known: Collection[int]) -> list[Orphan]:
-        """Leaders of sessions that bear this node's marks, beside those whose pid is ``known``."""
+        """
+        Leaders of sessions that bear this node's marks, beside those whose pid is ``known``, oldest first.
+
+        Marks are inherited: what an instance starts in a session of its own bears the same, and is younger.
+        """
         found = []
         for pid in processes.all_pids():
             stat = processes.read_stat(pid)
@@ -204,7 +208,7 @@ class ProcessDriver:
             )
             application, service = marks.get("UNISONO_APPLICATION", ""), marks.get("UNISONO_SERVICE", "")
             found.append(Orphan(application=application, service=service, running=running))
-        return found
+        return sorted(found, key=lambda orphan: orphan.running.start_time)
 
     def take(self, orphan: Orphan) -> Running | None:
         """Adopt an orphan; see :class:`unisono.node.drivers.base.Driver`."""
