@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import select
@@ -156,6 +157,25 @@ async def test_a_line_without_end_is_broken_into_bounded_ones(folder: StateFolde
         until(lambda: sum(len(text) for _, text in texts(folder)) == sent)
 
     assert max(len(text) for _, text in texts(folder)) == LINE_BYTES_MAX
+
+
+def test_a_pipe_is_let_go_whatever_number_its_descriptor_has(tmp_path: Path) -> None:
+    """Hundreds of instances have thousands of descriptors."""
+    path = tmp_path / "out"
+    os.mkfifo(path)
+    writer = os.open(path, os.O_RDWR)
+    log = LogFile(str(tmp_path / "log"))
+    pipe = logger.Pipe(str(path), "o", log)
+    os.write(writer, b"last\n")
+    high = fcntl.fcntl(pipe.fd, fcntl.F_DUPFD_CLOEXEC, 1500)
+    os.close(pipe.fd)
+    pipe.fd = high
+
+    pipe.close()
+    os.close(writer)
+    log.close()
+
+    assert (tmp_path / "log").read_text().endswith(" o last\n")
 
 
 async def test_there_is_one_log_process_per_folder(folder: StateFolder) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import select
 import selectors
 import signal
 import sys
@@ -238,9 +239,9 @@ def _stamp() -> str:
 
 
 def _readable(fd: int) -> bool:
-    with selectors.SelectSelector() as selector:
-        selector.register(fd, selectors.EVENT_READ)
-        return bool(selector.select(0))
+    poll = select.poll()  # select(2) itself knows no descriptor above 1023
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _locked(path: str) -> bool:

@@ -11,12 +11,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+FILES_MAX = 65_536
+"""Files that a node asks to have open at a time: two for each instance, one for each connection to it."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,26 @@ def kill_group(pid: int) -> None:
     # A group of which only zombies are left answers EPERM on some kernels.
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
+
+
+def raise_file_limit() -> tuple[int, int]:
+    """
+    Let this process have as many files open as it may, up to :data:`FILES_MAX`.
+
+    Returns the limit that there was, soft and hard: it is for the programs that are started, some of which go
+    through all numbers up to it.
+    """
+    before = soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, FILES_MAX)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return before
+
+
+def limit_files(pid: int, limit: tuple[int, int]) -> None:
+    """Give a process a limit of open files, soft and hard; one that is gone is no error."""
+    with suppress(OSError):
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limit)
 
 
 class Handle:

@@ -59,6 +59,7 @@ class ProcessDriver:
         self._pipes = pipes
         self._identities = Identities.kept_in(folder.identity_secret)
         self._cgroups = Cgroups.of_this_process()
+        self._file_limit = processes.raise_file_limit()
         self._processes: dict[int, _Process] = {}
         self._held: set[int] = set()
         self._sweeping: set[tuple[int, int]] = set()
@@ -160,6 +161,7 @@ class ProcessDriver:
         finally:
             for fd in fds:
                 os.close(fd)
+        processes.limit_files(process.pid, self._file_limit)
         # Its end is ours to see and to reap, by pidfd; this keeps subprocess from doing it behind our back.
         process.returncode = 0
         return process.pid
