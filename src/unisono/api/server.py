@@ -21,6 +21,7 @@ from unisono.api.context import Context
 from unisono.api.endpoints import Endpoint
 from unisono.api.guard import TokenGuard
 from unisono.api.listeners import unix_listener
+from unisono.api.protocol import BoundedProtocol
 from unisono.api.state.plane import Plane
 from unisono.store.local import LocalStore
 
@@ -34,6 +35,7 @@ class Server(uvicorn.Server):
     def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
         config = uvicorn.Config(
             app,
+            http=BoundedProtocol,
             lifespan="off",
             log_config=None,
             access_log=False,
