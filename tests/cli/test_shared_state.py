@@ -62,6 +62,23 @@ def test_what_is_put_is_printed_byte_for_byte(node: NodeProcess) -> None:
     assert (0, b"\x00\xff\n", "") == run(node, "kv", "get", "bytes")
 
 
+def test_a_value_without_end_is_refused(node: NodeProcess) -> None:
+    """It is not waited for, and nothing is set."""
+    with open("/dev/zero", "rb") as zeros:
+        done = subprocess.run(
+            [sys.executable, "-m", "unisono", "-p", "shop", "kv", "put", "endless"],
+            env=node.environment,
+            stdin=zeros,
+            capture_output=True,
+            timeout=LIMIT,
+            check=False,
+        )
+
+    assert done.returncode == 2
+    assert b"at most 1048576" in done.stderr
+    assert 4 == run(node, "kv", "get", "endless")[0]
+
+
 def test_programs_get_json(node: NodeProcess) -> None:
     """Text as it is, other bytes as base64, and the revisions."""
     revision = int(run(node, "kv", "put", "json", "41")[1])

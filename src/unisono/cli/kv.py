@@ -85,7 +85,10 @@ def put(
     """Set a key, and print the revision at which it was set."""
     if value is None and sys.stdin.isatty():
         raise CommandFailed("no value was given", code=Code.USAGE, hint="after the key, or on stdin")
-    content = sys.stdin.buffer.read() if value is None else value.encode()
+    from unisono.store.base import MAX_VALUE_BYTES  # noqa: PLC0415 - for this alone
+
+    # One byte more than a value may have: the node refuses what is too long, and endless input ends here.
+    content = sys.stdin.buffer.read(MAX_VALUE_BYTES + 1) if value is None else value.encode()
     shared = target.shared()
     _say(shared.kv.put(key, content, expected=expected, ttl=ttl), json=json)
 
