@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from unisono.api.endpoints import Endpoint
+from unisono.api.listeners import Endpoint
 from unisono.client.asking import Node
 from unisono.daemon.settings import Settings
 from unisono.node.identity import Identities

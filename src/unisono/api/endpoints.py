@@ -10,29 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import socket
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from unisono.node.identity import Identities
+from unisono.api.listeners import Endpoint
 
 if TYPE_CHECKING:
     from unisono.api.context import Context
     from unisono.api.server import Server
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """
-    A socket that listens; with a ``token``, only who presents it is answered.
-
-    With ``identities`` it is for services, which are known by the tokens that these make.
-    """
-
-    listener: socket.socket
-    token: str | None = field(default=None, repr=False)
-    identities: Identities | None = None
 
 
 class Endpoints:

@@ -1,5 +1,5 @@
 """
-Sockets for the API to listen at: a Unix socket of its owner's, and if wished a TCP address.
+Sockets for the API to listen at: a Unix socket of its owner's, or a TCP address; and who may ask at each.
 
 Who serves there is :mod:`unisono.api.server`.
 """
@@ -9,9 +9,25 @@ from __future__ import annotations
 import os
 import socket
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from unisono.node.identity import Identities
+
 _BACKLOG = 128
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """
+    A socket that listens; with a ``token``, only who presents it is answered.
+
+    With ``identities`` it is for services, which are known by the tokens that these make.
+    """
+
+    listener: socket.socket
+    token: str | None = field(default=None, repr=False)
+    identities: Identities | None = None
 
 
 def unix_listener(path: Path) -> socket.socket:

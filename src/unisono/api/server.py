@@ -18,9 +18,8 @@ from starlette.types import ASGIApp
 
 from unisono.api.app import create_app, create_services_app
 from unisono.api.context import Context
-from unisono.api.endpoints import Endpoint
 from unisono.api.guard import TokenGuard
-from unisono.api.listeners import unix_listener
+from unisono.api.listeners import Endpoint, unix_listener
 from unisono.api.protocol import BoundedProtocol
 from unisono.api.state.plane import Plane
 from unisono.store.local import LocalStore

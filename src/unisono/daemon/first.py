@@ -20,8 +20,7 @@ from typing import Any
 
 from unisono.api.addresses import bind_failure, parse_address
 from unisono.api.directory import ServiceDirectory
-from unisono.api.endpoints import Endpoint
-from unisono.api.listeners import tcp_listener, unix_listener
+from unisono.api.listeners import Endpoint, tcp_listener, unix_listener
 from unisono.api.mirror import Mirror
 from unisono.api.tokens import made_token
 from unisono.daemon.settings import EXIT_REFUSED, EXIT_USAGE, CannotRun, Settings
