@@ -29,7 +29,10 @@ def main() -> None:
     """Run the command, and end with its exit code."""
     options = node_options(sys.argv[1:], os.environ)
     if options is not None:
-        sys.exit(_node([word for pair in options.items() for word in pair]))
+        try:
+            sys.exit(_node([word for pair in options.items() for word in pair]))
+        except KeyboardInterrupt:  # before it could be told to end
+            sys.exit(130)
     from unisono.cli.main import main as run  # noqa: PLC0415 - see above
 
     run()
