@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use http::{Request, StatusCode, Uri};
 use http_body::Body;
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::pace::Pace;
 use super::plan::Plan;
 use super::report::{Failure, Recorder};
 use crate::proxy::body::SendBody;
+use crate::proxy::plain::Inflow;
 use crate::proxy::upstream::Upstream;
 
 /// Pause after a connection that could not be made: a service that is not there must not keep a core busy.
@@ -81,7 +81,7 @@ async fn ask(
 }
 
 /// Reads a body to its end and throws it away.
-fn poll_end(body: &mut Incoming, upstream: &mut Upstream, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+fn poll_end(body: &mut Inflow, upstream: &mut Upstream, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
     loop {
         let mut frame = Pin::new(&mut *body).poll_frame(cx);
         if frame.is_pending() {

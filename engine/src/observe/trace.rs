@@ -6,7 +6,8 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::proxy::shared::chance;
 
-static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// The header of a trace.
+pub static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// version "-" trace-id "-" parent-id "-" trace-flags
@@ -49,14 +50,19 @@ impl Trace {
 
     /// Names a new span of this trace as the parent of what an instance does.
     pub fn write(&self, headers: &mut HeaderMap) {
+        if let Ok(value) = HeaderValue::from_bytes(&self.text()) {
+            headers.insert(TRACEPARENT.clone(), value);
+        }
+    }
+
+    /// A new span of this trace, as [`write`](Self::write) has it.
+    pub fn text(&self) -> [u8; LENGTH] {
         let mut text = [b'-'; LENGTH];
         text[..2].copy_from_slice(b"00");
         text[3..35].copy_from_slice(&self.id);
         hex(chance() | 1, &mut text[36..52]);
         text[53..].copy_from_slice(&self.flags);
-        if let Ok(value) = HeaderValue::from_bytes(&text) {
-            headers.insert(TRACEPARENT.clone(), value);
-        }
+        text
     }
 
     fn parse(text: &[u8]) -> Option<Self> {

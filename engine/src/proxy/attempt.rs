@@ -10,7 +10,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Request, Response, StatusCode, Version, response};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::body::{AnswerBody, Held, SMALL_MAX, Source, UpstreamBody, hold};
@@ -19,6 +18,7 @@ use super::grpc;
 use super::headers;
 use super::interim::Relay;
 use super::outbound::Outbound;
+use super::plain::Inflow;
 use super::pools;
 use super::problem::Reason;
 use super::target::Place;
@@ -69,7 +69,7 @@ impl Lost {
 pub struct Answered {
     /// Status and headers, as they came.
     pub parts: response::Parts,
-    incoming: Incoming,
+    incoming: Inflow,
     upstream: Box<Upstream>,
     /// The request's place, with what is known so far of how it ended.
     pub place: Place,
@@ -110,33 +110,19 @@ async fn exchange(
     outbound: &Outbound,
     place: &Place,
     sent: &Cell<bool>,
-) -> Result<(Box<Upstream>, Response<Incoming>), Lost> {
+) -> Result<(Box<Upstream>, Response<Inflow>), Lost> {
     let mut upstream = connection_to(place, outbound).await.ok_or(Lost::Unsent)?;
     let was_used = upstream.used;
-    let relay = Relay::default();
-    let mut request = Request::new(outbound.next_body(&relay));
-    *request.method_mut() = outbound.method.clone();
-    *request.uri_mut() = outbound.uri.clone();
-    *request.headers_mut() = outbound.headers.clone();
-    if let Some(deadline) = &outbound.deadline {
-        deadline.write(request.headers_mut(), Instant::now());
-    }
-    outbound.trace.write(request.headers_mut());
-    outbound.stamps.write(request.headers_mut());
-    relay.attach(&mut request);
-
     place.target.requests.more();
     sent.set(true);
-    let answered = {
-        let mut sending = std::pin::pin!(upstream.send(request));
-        poll_fn(|cx| {
-            let polled = sending.as_mut().poll(cx);
-            if let Some(client) = client {
-                relay.pass_on(client);
-            }
-            polled
-        })
-        .await
+    let asked = match outbound.plain_head() {
+        Some(head) => upstream.ask(&head).await,
+        None => Ok(None),
+    };
+    let answered = match asked {
+        Ok(None) => Box::pin(send(client, outbound, &mut upstream)).await,
+        Ok(Some(response)) => Ok(response),
+        Err(failed) => Err(failed),
     };
     let lost = match answered {
         Ok(response) => return Ok((upstream, response)),
@@ -169,6 +155,34 @@ async fn exchange(
             Lost::Invalid
         }
     })
+}
+
+/// Sends the request by way of hyper, and passes on what the instance says before its answer.
+async fn send(
+    client: Option<&ClientState>,
+    outbound: &Outbound,
+    upstream: &mut Upstream,
+) -> Result<Response<Inflow>, Failed> {
+    let relay = Relay::default();
+    let mut request = Request::new(outbound.next_body(&relay));
+    *request.method_mut() = outbound.method.clone();
+    *request.uri_mut() = outbound.uri.clone();
+    *request.headers_mut() = outbound.headers.clone();
+    if let Some(deadline) = &outbound.deadline {
+        deadline.write(request.headers_mut(), Instant::now());
+    }
+    outbound.trace.write(request.headers_mut());
+    outbound.stamps.write(request.headers_mut());
+    relay.attach(&mut request);
+    let mut sending = std::pin::pin!(upstream.send(request));
+    poll_fn(|cx| {
+        let polled = sending.as_mut().poll(cx);
+        if let Some(client) = client {
+            relay.pass_on(client);
+        }
+        polled
+    })
+    .await
 }
 
 /// A kept-alive connection or a new one; `None`: none could be made.

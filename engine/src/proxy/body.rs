@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 
 use super::connection::Exchange;
 use super::pace::Pace;
+use super::plain::Inflow;
 use super::target::Place;
 use super::upload::Reader;
 use super::upstream::Upstream;
@@ -94,7 +95,7 @@ impl Body for SendBody {
 
 /// An answer's body as it comes from an instance. The request is in flight there until its end.
 pub struct UpstreamBody {
-    incoming: Incoming,
+    incoming: Inflow,
     /// `None` once the end was reached and the connection went back to its pool.
     held: Option<(Box<Upstream>, Place)>,
     /// The client has got, or is getting, the head: it cannot be answered otherwise any more.
@@ -103,7 +104,7 @@ pub struct UpstreamBody {
 
 impl UpstreamBody {
     /// The body behind a head that `upstream` has just given.
-    pub fn new(incoming: Incoming, upstream: Box<Upstream>, place: Place) -> Self {
+    pub fn new(incoming: Inflow, upstream: Box<Upstream>, place: Place) -> Self {
         Self { incoming, held: Some((upstream, place)), begun: false }
     }
 

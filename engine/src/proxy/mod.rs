@@ -29,6 +29,7 @@ pub mod multiplex;
 pub mod outbound;
 pub mod pace;
 pub mod piled;
+pub mod plain;
 pub mod policy;
 pub mod pools;
 pub mod problem;

@@ -20,12 +20,13 @@ use super::head::Framing;
 use super::headers;
 use super::interim::Relay;
 use super::mirror::UNISONO_MIRROR;
+use super::plain;
 use super::problem::{Problem, Reason};
-use super::stamps::Stamps;
+use super::stamps::{Stamps, UNISONO_CLOCK};
 use super::upload::{Fault, Upload};
 use crate::dispatch::Class;
 use crate::observe::record::Record;
-use crate::observe::trace::Trace;
+use crate::observe::trace::{TRACEPARENT, Trace};
 
 /// What a head takes up in memory, roughly.
 const HEAD_BYTES: usize = 1024;
@@ -56,6 +57,8 @@ pub struct Outbound {
     pub trace: Trace,
     /// The clock that each try is stamped by.
     pub stamps: Arc<Stamps>,
+    /// It is all head and asks for nothing that is rare.
+    is_plain: bool,
     /// It waits for 100 (Continue).
     expects: bool,
 }
@@ -101,17 +104,19 @@ impl Outbound {
         headers.insert(header::HOST, host.clone());
         headers.remove(&UNISONO_MIRROR);
         client.identify(host, &mut headers);
-        // Each try writes its own over these two; a copy of these headers has no room to spare.
-        trace.write(&mut headers);
-        let stamps = Arc::clone(&client.listening.gateway.stamps);
-        stamps.write(&mut headers);
-
         let asks = headers.contains_key(header::EXPECT);
         let expects = asks && version >= Version::HTTP_11 && framing != Framing::Length(0);
         if asks && !expects {
             headers.remove(header::EXPECT);
         }
         let grpc = grpc::is_grpc(&headers);
+        let is_plain = method == Method::GET && framing == Framing::Length(0) && !upgrade && !asked.trailers;
+        let stamps = Arc::clone(&client.listening.gateway.stamps);
+        if !is_plain {
+            // Each try writes its own over these two; a copy of these headers has no room to spare.
+            trace.write(&mut headers);
+            stamps.write(&mut headers);
+        }
         let payload = match framing {
             Framing::Length(0) => Payload::Empty,
             Framing::Length(length) if length <= SMALL_MAX && !expects => {
@@ -144,6 +149,7 @@ impl Outbound {
             deadline: None,
             trace,
             stamps,
+            is_plain,
             expects,
         })
     }
@@ -163,6 +169,16 @@ impl Outbound {
     /// Whether it may be sent again though it went out.
     pub fn is_repeatable(&self) -> bool {
         self.idempotent && self.has_body()
+    }
+
+    /// The head for one more try; `None`: it is not all that there is to send.
+    pub fn plain_head(&self) -> Option<Vec<u8>> {
+        let is_plain = self.is_plain && self.deadline.is_none();
+        is_plain.then(|| {
+            let (trace, stamp) = (self.trace.text(), self.stamps.text());
+            let own: [(&HeaderName, &[u8]); 2] = [(&TRACEPARENT, &trace), (&UNISONO_CLOCK, &stamp)];
+            plain::head(&self.method, &self.uri, &self.headers, &own)
+        })
     }
 
     /// What it takes up in memory, roughly.

@@ -11,7 +11,8 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::clock::Clock;
 
-static UNISONO_CLOCK: HeaderName = HeaderName::from_static("unisono-clock");
+/// The header of a stamp.
+pub static UNISONO_CLOCK: HeaderName = HeaderName::from_static("unisono-clock");
 /// 64 bits in hexadecimal.
 const LENGTH: usize = 16;
 const HEX: &[u8; LENGTH] = b"0123456789abcdef";
@@ -41,11 +42,15 @@ impl Stamps {
 
     /// A message is about to go out: it gets a stamp in place of any that it bears.
     pub fn write(&self, headers: &mut HeaderMap) {
-        let stamp = self.0.now(physical_ms());
-        let text: [u8; LENGTH] = std::array::from_fn(|index| HEX[(stamp >> (60 - 4 * index) & 15) as usize]);
-        if let Ok(value) = HeaderValue::from_bytes(&text) {
+        if let Ok(value) = HeaderValue::from_bytes(&self.text()) {
             headers.insert(&UNISONO_CLOCK, value);
         }
+    }
+
+    /// The stamp of a message that is about to go out.
+    pub fn text(&self) -> [u8; LENGTH] {
+        let stamp = self.0.now(physical_ms());
+        std::array::from_fn(|index| HEX[(stamp >> (60 - 4 * index) & 15) as usize])
     }
 
     /// Stamps that were too far ahead.

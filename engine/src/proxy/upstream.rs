@@ -10,23 +10,27 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::body::SendBody;
 use super::head::HEAD_MAX;
 use super::multiplex::Line;
+use super::plain::{self, Inflow};
 use super::wire::{Wire, WireIo};
 
 /// How long an idle connection is kept: below the 5 s after which uvicorn, gunicorn and Node close theirs.
 pub const IDLE_MAX: Duration = Duration::from_secs(4);
 /// Idle connections kept for one target.
 const IDLE_COUNT_MAX: usize = 256;
+/// What is read at once of an answer that may be plain; a longer one is not.
+const ANSWER_READ: usize = 8192;
 /// Longest wait for a connection: instances are near, and a full backlog shows as silence.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -37,7 +41,6 @@ pub struct Upstream {
     pub used: bool,
 }
 
-#[expect(clippy::large_enum_variant, reason = "it stands in a box, and a second one would cost each request")]
 enum Via {
     /// A connection of its own, of HTTP/1.1.
     Own(Own),
@@ -46,11 +49,18 @@ enum Via {
 }
 
 struct Own {
+    wire: Rc<Wire>,
+    /// From the first exchange on that is not [`plain`].
+    hyper: Option<Box<Hyper>>,
+    /// The last exchange was hyper's.
+    by_hyper: bool,
+}
+
+struct Hyper {
     sender: SendRequest<SendBody>,
     connection: Connection<TokioIo<WireIo>, SendBody>,
     /// Set once the connection is through; it must not be polled then.
     finished: bool,
-    wire: Rc<Wire>,
 }
 
 /// How a try ended without an answer's head.
@@ -80,14 +90,7 @@ impl Upstream {
     /// The kernel's, or `TimedOut` after [`CONNECT_TIMEOUT`].
     pub async fn connect(address: SocketAddr) -> io::Result<Box<Self>> {
         let wire = Wire::of_target(dial(address).await?);
-        let (sender, connection) = Builder::new()
-            .max_buf_size(HEAD_MAX)
-            .max_header_size(HEAD_MAX)
-            .handshake(TokioIo::new(WireIo(Rc::clone(&wire))))
-            .await
-            .map_err(io::Error::other)?;
-        let via = Via::Own(Own { sender, connection, finished: false, wire });
-        Ok(Box::new(Self { via, used: false }))
+        Ok(Box::new(Self { via: Via::Own(Own { wire, hyper: None, by_hyper: false }), used: false }))
     }
 
     /// A part in a connection of HTTP/2.
@@ -95,32 +98,43 @@ impl Upstream {
         Box::new(Self { via: Via::Shared(line), used })
     }
 
+    /// Sends a request that is all head (see [`plain::head`]) and waits for its answer. `None`: the answer is not a
+    /// plain one, and [`send`](Self::send) of the same request, which does not go out twice, gives it. Dropping the
+    /// future closes the connection.
+    ///
+    /// # Errors
+    /// How it failed; the connection is of no more use then.
+    pub async fn ask(&mut self, head: &[u8]) -> Result<Option<Response<Inflow>>, Failed> {
+        match &mut self.via {
+            Via::Own(own) => own.ask(head).await,
+            Via::Shared(_) => Ok(None),
+        }
+    }
+
     /// Sends a request and waits for the head of its answer. Dropping the future closes the connection, or resets
     /// its part.
     ///
     /// # Errors
     /// How it failed; the connection is of no more use then.
-    pub async fn send(&mut self, request: Request<SendBody>) -> Result<Response<Incoming>, Failed> {
-        match &mut self.via {
+    pub async fn send(&mut self, request: Request<SendBody>) -> Result<Response<Inflow>, Failed> {
+        let answered = match &mut self.via {
             Via::Own(own) => own.send(request).await,
             Via::Shared(line) => line.send(request).await,
-        }
+        };
+        answered.map(|response| response.map(Inflow::Hyper))
     }
 
     /// Moves bytes; to be called by whoever waits for something of this connection.
     pub fn drive(&mut self, cx: &mut Context<'_>) {
-        if let Via::Own(own) = &mut self.via {
-            own.drive(cx);
+        if let Via::Own(Own { hyper: Some(hyper), by_hyper: true, .. }) = &mut self.via {
+            hyper.drive(cx);
         }
     }
 
     /// Whether it can be kept for another request: it has answered the last one in full and the peer keeps it.
     pub fn is_reusable(&mut self, cx: &mut Context<'_>) -> bool {
         match &mut self.via {
-            Via::Own(own) => {
-                own.drive(cx);
-                !own.finished && own.sender.is_ready()
-            }
+            Via::Own(own) => own.is_reusable(cx),
             // What others use is kept as a whole.
             Via::Shared(_) => false,
         }
@@ -136,25 +150,52 @@ impl Upstream {
         matches!(&self.via, Via::Own(own) if own.wire.is_quiet())
     }
 
-    /// The socket and the bytes already read from it, after an answer of 101; `None`: others use it as well.
+    /// The socket and the bytes already read from it, after an answer of 101; `None`: no such answer came on it.
     pub async fn into_tunnel(self: Box<Self>) -> Option<(WireIo, Bytes)> {
-        let Via::Own(mut own) = self.via else { return None };
+        let Via::Own(Own { hyper: Some(mut hyper), .. }) = self.via else { return None };
         poll_fn(|cx| {
-            own.drive(cx);
-            if own.finished { Poll::Ready(()) } else { Poll::Pending }
+            hyper.drive(cx);
+            if hyper.finished { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
-        let parts = own.connection.into_parts();
+        let parts = hyper.connection.into_parts();
         Some((parts.io.into_inner(), parts.read_buf))
     }
 }
 
 impl Own {
-    async fn send(&mut self, request: Request<SendBody>) -> Result<Response<Incoming>, Failed> {
+    async fn ask(&mut self, head: &[u8]) -> Result<Option<Response<Inflow>>, Failed> {
+        self.by_hyper = false;
+        self.wire.begins();
         let written_before = self.wire.written();
-        let mut answer = std::pin::pin!(self.sender.try_send_request(request));
+        let mut io = WireIo(Rc::clone(&self.wire));
+        if io.write_all(head).await.is_err() {
+            return Err(if self.wire.written() == written_before { Failed::Unsent } else { Failed::Broken });
+        }
+        let mut bytes = BytesMut::with_capacity(ANSWER_READ);
+        match io.read_buf(&mut bytes).await {
+            Ok(0) | Err(_) => return Err(Failed::Broken),
+            Ok(_) => {}
+        }
+        let bytes = bytes.freeze();
+        let answer = plain::answer(&bytes);
+        if answer.is_none() {
+            self.wire.replay(bytes);
+        }
+        Ok(answer)
+    }
+
+    async fn send(&mut self, request: Request<SendBody>) -> Result<Response<Incoming>, Failed> {
+        self.by_hyper = true;
+        self.wire.begins();
+        let written_before = self.wire.written();
+        let hyper = match &mut self.hyper {
+            Some(hyper) => hyper,
+            none => none.insert(Hyper::of(&self.wire).await.ok_or(Failed::Broken)?),
+        };
+        let mut answer = std::pin::pin!(hyper.sender.try_send_request(request));
         let answered = poll_fn(|cx| {
-            self.finished = self.finished || self.connection.poll_without_shutdown(cx).is_ready();
+            hyper.finished = hyper.finished || hyper.connection.poll_without_shutdown(cx).is_ready();
             // The answer comes out of the connection, which has just been polled, and from nowhere else: being
             // woken for it would cost one more poll of all that this task holds.
             answer.as_mut().poll(&mut Context::from_waker(Waker::noop()))
@@ -169,6 +210,27 @@ impl Own {
                 Failed::Broken
             }
         })
+    }
+
+    /// What is hyper's asks hyper. Past it nothing was left behind but what the peer may have said since.
+    fn is_reusable(&mut self, cx: &mut Context<'_>) -> bool {
+        match &mut self.hyper {
+            Some(hyper) if self.by_hyper => {
+                hyper.drive(cx);
+                !hyper.finished && hyper.sender.is_ready()
+            }
+            _ => self.wire.is_still(),
+        }
+    }
+}
+
+impl Hyper {
+    /// `None`: hyper will not have the connection, which it has no reason for.
+    async fn of(wire: &Rc<Wire>) -> Option<Box<Self>> {
+        let builder = &mut Builder::new();
+        let builder = builder.max_buf_size(HEAD_MAX).max_header_size(HEAD_MAX);
+        let (sender, connection) = builder.handshake(TokioIo::new(WireIo(Rc::clone(wire)))).await.ok()?;
+        Some(Box::new(Self { sender, connection, finished: false }))
     }
 
     fn drive(&mut self, cx: &mut Context<'_>) {

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes};
 use rustix::net::RecvFlags;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
@@ -75,13 +75,25 @@ enum Tap {
     Frames(Box<FrameTap>),
 }
 
+/// How far hyper has been told of an exchange that began without it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Replay {
+    /// There is none.
+    None,
+    /// It is to write the request, which the peer has got already, and reads nothing before.
+    Request,
+    /// It reads the answer.
+    Answer,
+}
+
 /// One TCP connection and what is known of it.
 pub struct Wire {
     /// Read and written through tokio's own calls, which need it alone for that moment and spare a system call
     /// where a short read says that there is no more.
     stream: RefCell<Stream>,
-    /// What was read before HTTP began, and is read first.
+    /// What was read before HTTP began, or past hyper, and is read first.
     early: RefCell<Bytes>,
+    replay: Cell<Replay>,
     written: Cell<u64>,
     last_read: Cell<Instant>,
     /// Since when the peer takes nothing although there is something to write.
@@ -110,6 +122,7 @@ impl Wire {
         Rc::new(Self {
             stream: RefCell::new(stream),
             early: RefCell::default(),
+            replay: Cell::new(Replay::None),
             written: Cell::new(0),
             last_read: Cell::new(Instant::now()),
             stalled_since: Cell::new(None),
@@ -183,6 +196,26 @@ impl Wire {
     /// Bytes that were read already; whoever reads gets them first.
     pub fn unread(&self, bytes: Bytes) {
         *self.early.borrow_mut() = bytes;
+    }
+
+    /// A request was written past hyper, and `answer` is what has come of its answer: hyper is to have the whole exchange
+    /// as if it were its own. What it writes until the next one [begins](Self::begins) is that request once more,
+    /// and goes nowhere.
+    pub fn replay(&self, answer: Bytes) {
+        self.unread(answer);
+        self.replay.set(Replay::Request);
+    }
+
+    /// An exchange begins. What is written goes out, but for the one that hyper is to be told of first.
+    pub fn begins(&self) {
+        if self.replay.get() == Replay::Answer {
+            self.replay.set(Replay::None);
+        }
+    }
+
+    /// Whether the event loop, or else the kernel, knows of nothing from the peer.
+    pub fn is_still(&self) -> bool {
+        self.stream.borrow().socket().try_io(Interest::READABLE, || Ok(())).is_err() || self.is_quiet()
     }
 
     /// The host that the client asked for in TLS, and what it chose to speak.
@@ -259,6 +292,21 @@ impl Wire {
         self.poll_flush(cx)
     }
 
+    /// Takes what hyper says in a replay, of so many bytes; false: there is none.
+    fn swallow(&self, count: usize, cx: &Context<'_>) -> bool {
+        match self.replay.get() {
+            Replay::None => return false,
+            Replay::Request => {
+                self.replay.set(Replay::Answer);
+                // hyper looked for the answer before, in vain, and is to look again.
+                cx.waker().wake_by_ref();
+            }
+            Replay::Answer => {}
+        }
+        self.written.set(self.written.get() + count as u64);
+        true
+    }
+
     fn poll_before_write(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.interim.borrow().is_empty() {
             ready!(self.poll_interim(cx))?;
@@ -284,6 +332,9 @@ pub struct WireIo(pub Rc<Wire>);
 impl AsyncRead for WireIo {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         ready!(self.0.poll_room(cx));
+        if self.0.replay.get() == Replay::Request {
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
         let mut early = self.0.early.borrow_mut();
         if early.is_empty() {
@@ -300,6 +351,9 @@ impl AsyncRead for WireIo {
 
 impl AsyncWrite for WireIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.0.swallow(bytes.len(), cx) {
+            return Poll::Ready(Ok(bytes.len()));
+        }
         ready!(self.0.poll_before_write(cx))?;
         self.0.note_write(self.0.stream.borrow_mut().poll_write(cx, bytes))
     }
@@ -309,6 +363,10 @@ impl AsyncWrite for WireIo {
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let count = bytes.iter().map(|part| part.len()).sum();
+        if self.0.swallow(count, cx) {
+            return Poll::Ready(Ok(count));
+        }
         ready!(self.0.poll_before_write(cx))?;
         self.0.note_write(self.0.stream.borrow_mut().poll_write_vectored(cx, bytes))
     }
