@@ -14,7 +14,6 @@ import subprocess
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from types import MappingProxyType
 
 from unisono.cli.exits import Code, CommandFailed
@@ -119,7 +118,9 @@ def wait_for_exit(pid: int, timeout: float) -> bool:
 
 def has_remains(folder: StateFolder) -> bool:
     """Whether a gateway answers with no node beside it: then a node died here and left its work running."""
-    return _answers(folder.gateway_socket)
+    from unisono.gateway.link import GatewayLink  # noqa: PLC0415 - asyncio is slow to import
+
+    return GatewayLink(folder.gateway_socket).alive()
 
 
 def kept_store(folder: StateFolder) -> str | None:
@@ -128,12 +129,3 @@ def kept_store(folder: StateFolder) -> str | None:
         return folder.kept_store.read_text().partition("\n")[0]
     except FileNotFoundError:
         return None
-
-
-def _answers(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        try:
-            connection.connect(str(path))
-        except OSError:
-            return False
-    return True

@@ -15,7 +15,6 @@ import signal
 import socket
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from unisono.api.addresses import bind_failure, parse_address
@@ -51,8 +50,8 @@ async def run_node(settings: Settings) -> None:
     folder = settings.folder
     folder.prepare()
     with NodeLock(folder):
-        if settings.insists_on_listen and not _answers(folder.gateway_socket):
-            _check_listen(settings.listen)
+        if settings.insists_on_listen:
+            _check_listen(settings)
         store = await _open_store(settings)
         try:
             await _run(settings, Beginning(settings, store))
@@ -190,15 +189,14 @@ async def _open_store(settings: Settings) -> Store:
     return store
 
 
-def _check_listen(listen: str) -> None:
-    reason = bind_failure(*parse_address(listen))
+def _check_listen(settings: Settings) -> None:
+    from unisono.gateway.link import GatewayLink  # noqa: PLC0415 - not what others wait for
+
+    if GatewayLink(settings.folder.gateway_socket).alive():
+        return  # it is the gateway that listens there
+    reason = bind_failure(*parse_address(settings.listen))
     if reason:
         raise CannotRun(reason, EXIT_REFUSED, hint="give another address with --listen HOST:PORT")
-
-
-def _answers(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        return connection.connect_ex(str(path)) == 0
 
 
 def _bound(address: str) -> socket.socket:

@@ -181,9 +181,6 @@ class GatewayLink:
                 # A newer gateway may say more of an event than we know of.
                 yield GatewayEvent(**{name: told.get(name) for name in GatewayEvent.__dataclass_fields__})
 
-    async def close(self) -> None:
-        """Nothing is kept open between calls; here so that an owner can end every link alike."""
-
     async def _get(self, path: str) -> dict[str, Any]:
         answer = await self._call("GET", path)
         if answer.status != 200 or not isinstance(answer.document, dict):
