@@ -326,11 +326,13 @@ class Actor:
         self._cancel(name)
         task = self._house.start(self._guarded(work), f"{self.instance.id}: {name}")
         self._tasks[name] = task
-        task.add_done_callback(lambda done: self._forget_task(name, done))
 
-    def _forget_task(self, name: str, done: asyncio.Task[None]) -> None:
-        if self._tasks.get(name) is done:
-            del self._tasks[name]
+        def forget(done: asyncio.Task[None]) -> None:
+            work.close()  # of a task that was cancelled before its first step it was never begun
+            if self._tasks.get(name) is done:
+                del self._tasks[name]
+
+        task.add_done_callback(forget)
 
     def _cancel(self, *names: str) -> None:
         for name in names:
