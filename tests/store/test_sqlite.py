@@ -188,6 +188,19 @@ class TestRetention:
         assert sizes[-1] <= sizes[0] * 1.5
         await store.close()
 
+    async def test_large_values_do_not_fill_the_disk(self, tmp_path: Path) -> None:
+        """Few revisions can be many bytes."""
+        path = tmp_path / "store.db"
+        store = await SqliteStore.open(path, keep_bytes=4 * 1024 * 1024)
+        for _ in range(60):
+            await write(store, put("large", os.urandom(1024 * 1024)))
+        await store.compact(0)  # behind whatever compacts in the background
+
+        with pytest.raises(Compacted):
+            await store.scan("", revision=20)
+        await store.close()
+        assert path.stat().st_size < 16 * 1024 * 1024  # 60 MB were written
+
     async def test_rows_made_after_a_compacted_end_go_too(self, harness: SqliteHarness) -> None:
         """When compaction took the last rows, those made after reopening are compacted like any other."""
         await write(harness.store, put("a"))

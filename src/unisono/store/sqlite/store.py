@@ -39,12 +39,14 @@ from unisono.store.local import Follower
 from unisono.store.sqlite.file import Contents, File
 from unisono.store.sqlite.leases import Leases
 from unisono.store.sqlite.mirror import Change, Head
+from unisono.store.sqlite.retention import Retention
 from unisono.store.sqlite.writer import Ended, Job, Writer
 from unisono.store.watching import Feed, Hub, Scope, Watch
 
 R = TypeVar("R")
 
 KEEP_REVISIONS = 10_000
+KEEP_BYTES = 256 * 1024 * 1024
 _WAITING_BYTES_MAX = 256 * 1024 * 1024
 _RETRY_SECONDS = 1.0  # until the end of a lease is tried again after the disk refused it
 
@@ -55,17 +57,22 @@ class SqliteStore:
     """
     A store in one file; made by :meth:`open`.
 
-    It compacts itself: at least the last ``keep_revisions`` revisions can be read and watched, and not
-    many more are kept, so that the file stops growing when the entries do.
+    It compacts itself: the last ``keep_revisions`` revisions can be read and watched, and not many more are
+    kept; fewer where more than ``keep_bytes`` were written since. So the file stops growing with the entries.
     """
 
     def __init__(
-        self, path: Path, writer: Writer, contents: Contents, clock: Callable[[], float], keep_revisions: int
+        self,
+        path: Path,
+        writer: Writer,
+        contents: Contents,
+        clock: Callable[[], float],
+        retention: Retention,
     ) -> None:
         self._path = path
         self._writer = writer
         self._clock = clock
-        self._keep_revisions = keep_revisions
+        self._retention = retention
         self._loop = asyncio.get_running_loop()
         self._mirror = contents.mirror
         self._head = Head(contents.mirror)
@@ -90,6 +97,7 @@ class SqliteStore:
         *,
         clock: Callable[[], float] = time.monotonic,
         keep_revisions: int = KEEP_REVISIONS,
+        keep_bytes: int = KEEP_BYTES,
     ) -> SqliteStore:
         """
         Open the store in the file ``path``, making it if it does not exist; its folder must exist.
@@ -108,7 +116,8 @@ class SqliteStore:
 
         writer = Writer(path, acknowledge)
         contents = await writer.start()
-        store = cls(path, writer, contents, clock, keep_revisions)
+        retention = Retention(keep_revisions, keep_bytes, contents.mirror.revision)
+        store = cls(path, writer, contents, clock, retention)
         return store
 
     async def get(self, key: str) -> Entry | None:
@@ -261,9 +270,11 @@ class SqliteStore:
         if ended.resets:
             self._era += 1
             self._head.fall_back()
+        written = 0
         for job in ended.jobs:
             self._waiting_bytes -= job.size
             if ended.fails is None:
+                written += job.size
                 result = job.applied(job.result)
                 if not job.future.done():
                     job.future.set_result(result)
@@ -274,6 +285,7 @@ class SqliteStore:
             for follower in self._followers:
                 follower(self._applied, self._mirror.revision)
             self._applied = []
+        self._retention.wrote(self._mirror.revision, written)
         self._compact_if_due()
 
     def _apply(self, changes: Sequence[Change], outcome: Outcome) -> Outcome:
@@ -358,14 +370,15 @@ class SqliteStore:
         self._set_timer()
 
     def _compact_if_due(self) -> None:
-        slack = self._keep_revisions // 10  # not for each single revision
-        due = self._mirror.revision - self._keep_revisions - self._hub.compacted > slack
-        if due and self._compaction is None and self._closing is None:
-            self._compaction = asyncio.create_task(self._compact_in_background(), name="unisono-compaction")
+        due = self._retention.due(self._mirror.revision, self._hub.compacted)
+        if due is not None and self._compaction is None and self._closing is None:
+            self._compaction = asyncio.create_task(
+                self._compact_in_background(due), name="unisono-compaction"
+            )
 
-    async def _compact_in_background(self) -> None:
+    async def _compact_in_background(self, revision: int) -> None:
         try:
-            await self.compact(self._mirror.revision - self._keep_revisions)
+            await self.compact(revision)
         except StoreError as error:
             if self._closing is None:
                 _log.warning("old revisions could not be removed: %s", error)
