@@ -21,8 +21,9 @@ from unisono.store.sqlite import SqliteStore
 from unisono.timestamps.hybrid import HybridClock
 from unisono.transactions import records
 from unisono.transactions.calls import HttpCaller
-from unisono.transactions.coordinator import MAX_FINAL, RETENTION, Coordinator
+from unisono.transactions.coordinator import Coordinator
 from unisono.transactions.modes import Mode
+from unisono.transactions.retention import MAX_FINAL, RETENTION
 from unisono.transactions.submission import BranchSpec, Submission
 
 SPEED = 360.0  # one hour in ten seconds

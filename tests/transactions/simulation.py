@@ -44,8 +44,8 @@ from unisono.transactions import records
 from unisono.transactions.calls import Reply
 from unisono.transactions.coordinator import Coordinator
 from unisono.transactions.errors import Decided, Elsewhere, NotActive, TransactionError
-from unisono.transactions.machine import ABORT, COMMIT, FINAL
 from unisono.transactions.modes import OPERATIONS, Mode
+from unisono.transactions.states import ABORT, COMMIT, FINAL
 from unisono.transactions.submission import BranchSpec, Submission
 from unisono.transactions.targets import Address
 

@@ -1,4 +1,4 @@
-"""How hard one participant is called, and what is remembered for how long."""
+"""How hard one participant is called."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ import pytest
 
 from tests.transactions.conftest import Bench, until
 from tests.transactions.participants import Asked, Says, serving
-from unisono.transactions import coordinator
-from unisono.transactions.errors import Expired, TooMany
 from unisono.transactions.participants import LONGEST_PAUSE, Participant, pause_before
 
 
@@ -136,54 +134,3 @@ async def test_a_dead_participant_holds_up_nobody_else(bench: Bench) -> None:
 
     assert "committed" == view["status"]
     assert 128 == len(dead.asked)
-
-
-async def test_what_is_forgotten_is_refused_and_not_carried_out_again(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Trap 17: a late begin of a gid whose transaction has been cleaned."""
-    monkeypatch.setattr(coordinator, "MAX_FINAL", 3)
-    first = await bench.begin("saga", "a")
-    gid = first.record.gid
-    await bench.end(gid)
-    for _ in range(6):
-        await bench.run("saga", "a")
-    calls = len(bench.party.asked)
-    while await bench.store.get(first.record.key) is not None:  # noqa: ASYNC110 - nothing tells of it
-        await asyncio.sleep(0.005)
-
-    with pytest.raises(Expired):
-        await bench.begin("saga", "a", gid=gid)
-    assert calls == len(bench.party.asked)
-
-
-async def test_heuristic_ones_are_not_forgotten(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trap 11: whatever else is cleaned."""
-    monkeypatch.setattr(coordinator, "MAX_FINAL", 2)
-
-    async def script(asked: Asked) -> Says:
-        return Says(409 if asked.op == "confirm" and asked.branch == "doubt" else 200)
-
-    bench.party.script = script
-    begun = await bench.begin("tcc", "doubt")
-    running = begun.running
-    assert running is not None
-    await until(lambda: running.machine.heuristic is not None)
-    word = {"outcome": "finished", "branches": ["doubt"], "reason": "by hand", "operator": "ada"}
-    await bench.coordinator.resolve("shop", begun.record.gid, **word)  # type: ignore[arg-type]
-    for _ in range(8):
-        await bench.run("saga", "a")
-
-    assert 2 >= bench.coordinator.figures()["remembered"]
-    kept = await bench.coordinator.get("shop", begun.record.gid)
-    assert "mixed" == kept["heuristic"]["kind"]
-
-
-async def test_a_node_takes_no_more_than_its_limit(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trap 16: work is bounded."""
-    monkeypatch.setattr(coordinator, "MAX_OPEN", 2)
-    await bench.begin("tcc")
-    await bench.begin("tcc")
-
-    with pytest.raises(TooMany):
-        await bench.begin("tcc")

@@ -17,8 +17,9 @@ from unisono.store.base import Compare, Field, StoreError
 from unisono.transactions import machine, running
 from unisono.transactions.coordinator import Coordinator
 from unisono.transactions.log import Log
-from unisono.transactions.machine import ANSWERS, Answer, Branch, Cause, State, Status, Transaction
+from unisono.transactions.machine import Transaction
 from unisono.transactions.modes import Mode
+from unisono.transactions.states import ANSWERS, FINAL, OPEN, Answer, Branch, Cause, State, Status
 
 SCHEDULES = 1000
 _PART = 100
@@ -59,9 +60,9 @@ def _told_before_written(patch: pytest.MonkeyPatch) -> None:
         record = self.record
         record.status = wanted.status
         record.states = [branch.state for branch in self.machine.branches.values()]
-        record.ended = self._house.now() if wanted.status in machine.FINAL else None
+        record.ended = self._runtime.now() if wanted.status in FINAL else None
         self._log.append(record.key, record.encode(), lambda _: None)
-        self._loop.call_soon(self._written, None)
+        self.loop.call_soon(self._written, None)
 
     patch.setattr(running.Running, "_write", write)
 
@@ -117,7 +118,7 @@ def _one_ready_is_enough(patch: pytest.MonkeyPatch) -> None:
 
 def _expires_after_the_decision(patch: pytest.MonkeyPatch) -> None:
     def expire(self: Transaction) -> Any:
-        if self.status in machine.FINAL or self.status is Status.ABORTING:
+        if self.status in FINAL or self.status is Status.ABORTING:
             return []
         return self._write(Status.ABORTING)
 
@@ -133,7 +134,7 @@ def _expires_after_the_decision(patch: pytest.MonkeyPatch) -> None:
 
 def _aborts_what_is_committing(patch: pytest.MonkeyPatch) -> None:
     def abort(self: Transaction, reason: str) -> Any:
-        return [] if self.status in machine.FINAL else self._write(Status.ABORTING)
+        return [] if self.status in FINAL else self._write(Status.ABORTING)
 
     patch.setattr(Transaction, "abort", abort)
 
@@ -142,7 +143,7 @@ def _the_deadline_begins_anew(patch: pytest.MonkeyPatch) -> None:
     """A message that is aborted at its deadline instead of asked back."""
 
     def expire(self: Transaction) -> Any:
-        return [] if self.status not in machine.OPEN else self._decide(Cause.EXPIRED, "too late")
+        return [] if self.status not in OPEN else self._decide(Cause.EXPIRED, "too late")
 
     patch.setattr(Transaction, "expire", expire)
 
@@ -188,7 +189,7 @@ def _forgets_what_is_open(patch: pytest.MonkeyPatch) -> None:
     resume = Coordinator._resume
 
     def some(self: Coordinator, record: Any) -> None:
-        if record.status not in machine.OPEN:
+        if record.status not in OPEN:
             resume(self, record)
 
     patch.setattr(Coordinator, "_resume", some)

@@ -13,9 +13,9 @@ from tests.transactions.participants import Asked, Says, serving
 from unisono.store.base import MAX_VALUE_BYTES, Compare, Delete, Outcome, Put
 from unisono.store.sqlite import SqliteStore
 from unisono.transactions.errors import Invalid
-from unisono.transactions.machine import Status
 from unisono.transactions.modes import Mode
 from unisono.transactions.records import MAX_TIMELINE, Record, decode
+from unisono.transactions.states import Status
 from unisono.transactions.submission import MAX_CONTENT_BYTES, MAX_PAYLOAD_BYTES, BranchSpec, Submission
 
 

@@ -18,6 +18,8 @@ TESTS = Path(__file__).parent.parent
 GUIDE = TESTS.parent / "docs/guide/participants.md"
 
 COORDINATOR = "transactions/test_coordinator.py"
+TAKEOVER = "transactions/test_takeover.py"
+RETENTION = "transactions/test_retention.py"
 PARTICIPANTS = "transactions/test_participants.py"
 FENCE = "client/participant/test_fence.py"
 PREPARED = "client/participant/test_prepared.py"
@@ -28,14 +30,14 @@ IN_DOUBT = "client/test_in_doubt.py"
 TRAPS: dict[tuple[int, str], dict[str, tuple[str, ...]]] = {
     (1, "a crash before or after every write and call"): {
         "transactions/test_simulation.py": ("a_crash_at_each_single_step_breaks_nothing",),
-        COORDINATOR: ("a_restart_takes_everything_up_at_once",),
+        TAKEOVER: ("a_restart_takes_everything_up_at_once",),
     },
     (2, "the decision is durable before anybody is called or told"): {
         COORDINATOR: ("the_decision_is_durable_before_the_first_confirm",),
         IN_DOUBT: ("a_commit_whose_node_dies_is_repeated_until_it_is_known",),
     },
     (3, "two coordinators own one transaction"): {
-        COORDINATOR: (
+        TAKEOVER: (
             "another_node_takes_over_when_one_is_gone",
             "an_owner_that_is_back_is_not_taken_over_from",
         ),
@@ -50,7 +52,7 @@ TRAPS: dict[tuple[int, str], dict[str, tuple[str, ...]]] = {
     },
     (5, "a gid with another content, or used again"): {
         COORDINATOR: ("a_gid_with_another_content_is_refused",),
-        PARTICIPANTS: ("what_is_forgotten_is_refused_and_not_carried_out_again",),
+        RETENTION: ("what_is_forgotten_is_refused_and_not_carried_out_again",),
     },
     (6, "a branch is durable before it is called"): {
         COORDINATOR: ("a_branch_is_durable_before_it_is_called",)
@@ -76,7 +78,7 @@ TRAPS: dict[tuple[int, str], dict[str, tuple[str, ...]]] = {
     },
     (11, "a finish or undo that says no is dropped"): {
         COORDINATOR: ("a_confirm_that_says_no_is_asked_on_and_told_as_heuristic",),
-        PARTICIPANTS: ("heuristic_ones_are_not_forgotten",),
+        RETENTION: ("heuristic_ones_are_not_forgotten",),
     },
     (12, "410 taken for the success of a forward call"): {
         COORDINATOR: ("gone_counts_as_done_for_an_undo_but_not_for_a_forward_call",)
@@ -88,9 +90,9 @@ TRAPS: dict[tuple[int, str], dict[str, tuple[str, ...]]] = {
     (15, "still working counted as an attempt"): {
         COORDINATOR: ("still_working_is_asked_again_at_its_own_pace_and_is_no_attempt",)
     },
-    (16, "unbounded work"): {PARTICIPANTS: ("a_node_takes_no_more_than_its_limit",)},
+    (16, "unbounded work"): {COORDINATOR: ("a_node_takes_no_more_than_its_limit",)},
     (17, "a late call after what it belongs to was forgotten"): {
-        PARTICIPANTS: ("what_is_forgotten_is_refused_and_not_carried_out_again",),
+        RETENTION: ("what_is_forgotten_is_refused_and_not_carried_out_again",),
         FENCE: (
             "17_a_late_call_is_refused_after_its_row_was_purged",
             "17_a_try_that_nobody_finished_is_never_purged",

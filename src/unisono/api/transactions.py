@@ -29,9 +29,9 @@ from unisono.api.problems import Problem
 from unisono.store.base import NotDone
 from unisono.transactions.coordinator import Coordinator
 from unisono.transactions.errors import Invalid
-from unisono.transactions.machine import State, Status
-from unisono.transactions.running import stored_view
+from unisono.transactions.states import State, Status
 from unisono.transactions.submission import BranchSpec, Submission, check_ms
+from unisono.transactions.views import stored_view
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_WAIT_MS = 60_000

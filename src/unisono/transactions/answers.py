@@ -15,7 +15,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from unisono.transactions.calls import Reply
-from unisono.transactions.machine import Answer
+from unisono.transactions.states import Answer
 
 MAX_REPLY_BYTES = 64 * 1024
 _BUSY_SECONDS = 0.2

@@ -6,7 +6,7 @@ The machine, drawn from its tables: the diagrams in docs/reference/transactions.
 
 from __future__ import annotations
 
-from unisono.transactions.machine import ANSWERS, FINAL, TABLE, Answer, State, Status
+from unisono.transactions.states import ANSWERS, FINAL, TABLE, Answer, State, Status
 
 _STARTS = {
     Status.ACTIVE: "begun without branches, or a message",

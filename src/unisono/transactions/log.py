@@ -7,7 +7,8 @@ Each batch carries the coordinator's *term* as a compare: the revision at which 
 lost, nothing of this one is written any more, however late it arrives. So a transaction needs no compare
 of its own after its begin.
 
-What a write means is :mod:`.coordinator`'s; here is only that it happens once, or is said not to have.
+What a write means is for who appends it to know; here is only that it happens once, or is said not to have.
+How a term begins, and how long it is held, is :mod:`.term`'s.
 """
 
 from __future__ import annotations
@@ -79,12 +80,19 @@ class Log:
     def __init__(self, store: Store, term: Compare, lease: int) -> None:
         self._store = store
         self.term = term
-        self._lease = lease
+        self.lease = lease
         self._takes: list[tuple[Sequence[Compare], Sequence[Put], asyncio.Future[int | None]]] = []
         self._waiting: deque[Entry] = deque()
         self._filled = asyncio.Event()
         self.batches = 0
         self.writes = 0
+
+    @property
+    def epoch(self) -> int:
+        """The term as calls bear it: participants refuse what is below the highest that they have seen."""
+        epoch = self.term.target
+        assert isinstance(epoch, int)  # noqa: S101 - a revision
+        return epoch
 
     def append(
         self,
@@ -139,7 +147,7 @@ class Log:
     async def _take_one(self) -> None:
         """Between two batches, so that none bears a term that has just been left."""
         compares, puts, future = self._takes[0]
-        own = Put(key=self.term.key, value=b"{}", lease=self._lease)
+        own = Put(key=self.term.key, value=b"{}", lease=self.lease)
         pause, longest = _RETRY_SECONDS
         while True:
             try:

@@ -1,8 +1,8 @@
 """
 The one state machine of all modes: what happened in, what is to be done out. Pure: no clock, store or HTTP.
 
-A transaction moves by :data:`TABLE` alone, a branch by :data:`ANSWERS`; docs/reference/transactions.md draws
-both. Whoever runs the machine (:mod:`.running`) carries out the instructions it returns:
+Which states there are, and the tables by which they follow each other, is in :mod:`.states`. Whoever runs the
+machine (:mod:`.running`) carries out the instructions it returns:
 
 * :class:`Write`: make this status durable, then say :meth:`Transaction.written`. The machine moves only then:
   a decision is durable before anybody is told of it or called because of it. It is the single commit point.
@@ -21,130 +21,39 @@ transaction has no branch whose outcome could still differ from it, but for thos
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
 from typing import Any
 
 from unisono.transactions.errors import Decided, NotActive, NotInDoubt
 from unisono.transactions.modes import OPERATIONS, QUESTION, QUESTION_BRANCH, Mode, Operations
+from unisono.transactions.states import (
+    ABORT,
+    ANSWERS,
+    COMMIT,
+    FINAL,
+    OPEN,
+    TABLE,
+    Answer,
+    Branch,
+    Cause,
+    Heuristic,
+    Kind,
+    State,
+    Status,
+)
 from unisono.transactions.submission import BranchSpec
-
-
-class Status(StrEnum):
-    """Where a transaction stands."""
-
-    ACTIVE = "active"  # takes branches
-    PREPARING = "preparing"  # takes no more; waits for all to go forward
-    COMMITTING = "committing"  # decided
-    COMMITTED = "committed"
-    ABORTING = "aborting"  # decided
-    ABORTED = "aborted"
-
-
-class Cause(StrEnum):
-    """What moves a transaction."""
-
-    CLOSED = "closed"  # the initiator asks to commit
-    READY = "all ready"  # every branch has gone forward
-    REFUSED = "refused"  # a branch said no
-    EXPIRED = "expired"  # the deadline came before the decision
-    GIVEN_UP = "given up"  # the initiator asks to abort
-    FINISHED = "all finished"
-    UNDONE = "all undone"
-
-
-TABLE: dict[tuple[Status, Cause], Status] = {
-    (Status.ACTIVE, Cause.CLOSED): Status.PREPARING,
-    (Status.ACTIVE, Cause.REFUSED): Status.ABORTING,
-    (Status.ACTIVE, Cause.EXPIRED): Status.ABORTING,
-    (Status.ACTIVE, Cause.GIVEN_UP): Status.ABORTING,
-    (Status.PREPARING, Cause.READY): Status.COMMITTING,
-    (Status.PREPARING, Cause.REFUSED): Status.ABORTING,
-    (Status.PREPARING, Cause.EXPIRED): Status.ABORTING,
-    (Status.PREPARING, Cause.GIVEN_UP): Status.ABORTING,
-    (Status.COMMITTING, Cause.FINISHED): Status.COMMITTED,
-    (Status.ABORTING, Cause.UNDONE): Status.ABORTED,
-}
-"""Every step that a transaction can take. What is not here does not happen."""
-
-OPEN = frozenset({Status.ACTIVE, Status.PREPARING})
-FINAL = frozenset({Status.COMMITTED, Status.ABORTED})
-COMMIT = frozenset({Status.COMMITTING, Status.COMMITTED})
-ABORT = frozenset({Status.ABORTING, Status.ABORTED})
-
-
-class State(StrEnum):
-    """Where a branch stands."""
-
-    IDLE = "idle"  # never called
-    FORWARD = "forward"  # called, and no definite answer yet: it may have happened
-    READY = "ready"
-    REFUSED = "refused"
-    FINISHING = "finishing"
-    FINISHED = "finished"
-    UNDOING = "undoing"
-    UNDONE = "undone"
-
-
-class Answer(StrEnum):
-    """What became of a call."""
-
-    DONE = "done"
-    NO = "no"
-    BUSY = "busy"  # still at it: ask later
-    GONE = "gone"  # finished long ago and forgotten
-    UNKNOWN = "unknown"  # anything else: it may or may not have happened
-
-
-ANSWERS: dict[tuple[State, Answer], State] = {
-    (State.FORWARD, Answer.DONE): State.READY,
-    (State.FORWARD, Answer.NO): State.REFUSED,
-    (State.FORWARD, Answer.BUSY): State.FORWARD,
-    (
-        State.FORWARD,
-        Answer.GONE,
-    ): State.FORWARD,  # no answer to a forward call: it may or may not have happened
-    (State.FORWARD, Answer.UNKNOWN): State.FORWARD,
-    (State.FINISHING, Answer.DONE): State.FINISHED,
-    (State.FINISHING, Answer.NO): State.FINISHING,  # may not say no: heuristic, and asked on
-    (State.FINISHING, Answer.BUSY): State.FINISHING,
-    (State.FINISHING, Answer.GONE): State.FINISHED,
-    (State.FINISHING, Answer.UNKNOWN): State.FINISHING,
-    (State.UNDOING, Answer.DONE): State.UNDONE,
-    (State.UNDOING, Answer.NO): State.UNDOING,  # may not say no: heuristic, and asked on
-    (State.UNDOING, Answer.BUSY): State.UNDOING,
-    (State.UNDOING, Answer.GONE): State.UNDONE,
-    (State.UNDOING, Answer.UNKNOWN): State.UNDOING,
-}
-"""What an answer does to a branch that was called."""
 
 PATIENCE = 20
 """Attempts at finishing or undoing a branch before the transaction is marked heuristic and asked slowly."""
 
 
-class Kind(StrEnum):
-    """How a branch may have come to another end than its transaction."""
-
-    MIXED = "mixed"  # it said so itself
-    HAZARD = "hazard"  # nobody knows: it has not answered for long
-
-
-@dataclass(slots=True)
-class Heuristic:
-    """
-    A branch's end that may differ from the transaction's; kept for good, also once it is resolved.
-
-    ``resolved``: what operators said of it, each with ``branches``, ``outcome``, ``reason``, ``operator``.
-    """
-
-    kind: Kind
-    reason: str
-    resolved: list[dict[str, Any]] = field(default_factory=list)
-
-
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Call operation ``op`` of a branch, at once, or when ``again`` pause is due after its ``attempts``."""
+    """
+    Call operation ``op`` of a branch; if its last answer was none that counts, after a pause.
+
+    How long that is, is the runner's to know: the machine has no clock.
+    """
 
     branch: Branch
     op: str
@@ -160,31 +69,9 @@ class Write:
 Instruction = Call | Write
 
 
-class Branch:
-    """
-    One branch as it goes along.
-
-    ``doubt``: some forward call was left without a definite answer, so that even a no later on does not
-    prove that nothing happened. ``called``: a call is on its way, or waits to be made again.
-    """
-
-    __slots__ = ("attempts", "called", "doubt", "id", "problem", "reply", "slow", "spec", "state")
-
-    def __init__(self, spec: BranchSpec, state: State = State.IDLE) -> None:
-        self.spec = spec
-        self.id = spec.id
-        self.state = state
-        self.attempts = 0  # of the present operation, those answered "still at it" left out
-        self.called = False
-        self.doubt = False
-        self.slow = False  # finishing or undoing it is asked for once a minute
-        self.reply: object = None
-        self.problem: object = None
-
-
 class Transaction:
     """
-    One transaction; all methods return what is to be done next.
+    One transaction; the methods that move it return what is to be done next.
 
     ``question`` is the address of the initiator of a message. A transaction that was read back from the log
     is given its ``status``: what may have been called before counts as called (see :meth:`resume`).
@@ -225,7 +112,7 @@ class Transaction:
     # What happens from outside.
 
     def start(self) -> list[Instruction]:
-        """It has been made durable for the first time."""
+        """It is durable for the first time, or with one more branch; or what paused is wanted now."""
         return self._go_on()
 
     def resume(self) -> list[Instruction]:
@@ -270,11 +157,7 @@ class Transaction:
         Raises:
             Decided: It was decided to abort, or is just being decided.
         """
-        decision = self.writing or self.status
-        if decision in ABORT:
-            raise Decided(
-                Status.ABORTED, f"the transaction is {decision}{self.reason and ': ' + self.reason}"
-            )
+        check_end(self.writing or self.status, self.reason, commit=True)
         if self.status is Status.ACTIVE:
             self._move(Cause.CLOSED)
         elif self._closing:
@@ -289,9 +172,7 @@ class Transaction:
         Raises:
             Decided: It was decided to commit, or is just being decided.
         """
-        decision = self.writing or self.status
-        if decision in COMMIT:
-            raise Decided(Status.COMMITTED, f"the transaction is {decision}: it can't be aborted any more")
+        check_end(self.writing or self.status, self.reason, commit=False)
         return self._decide(Cause.GIVEN_UP, reason)
 
     def expire(self) -> list[Instruction]:
@@ -506,3 +387,11 @@ class Transaction:
             self.heuristic = Heuristic(kind, what)
         elif self.heuristic.kind is Kind.HAZARD and kind is Kind.MIXED:
             self.heuristic.kind, self.heuristic.reason = kind, what
+
+
+def check_end(status: Status, reason: str, *, commit: bool) -> None:
+    """Raise Decided if a transaction has, or comes to, another end than is asked for."""
+    if commit and status in ABORT:
+        raise Decided(Status.ABORTED, f"the transaction is {status}{reason and ': ' + reason}")
+    if not commit and status in COMMIT:
+        raise Decided(Status.COMMITTED, f"the transaction is {status}: it can't be aborted any more")

@@ -4,19 +4,23 @@ attempts.
 
 One participant that is dead or slow holds up nobody else: each has a line of its own, and while it
 answers nothing only one call at a time tries it. Pure but for the loop's timer; what is called is the
-caller's to know.
+caller's to know. Pauses are seconds.
 """
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from unisono.transactions.targets import Address
+
 LIMIT = 128  # calls to one participant at a time
 _BREAK_AFTER = 5  # calls in a row without an answer
 _PROBE_SECONDS = (0.1, 5.0)  # first and longest pause between tries of one that is dead
+_KEPT = 1024  # lines, before those that are idle are let go
 
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 10.0
@@ -109,3 +113,26 @@ class Participant:
     def _rested(self) -> None:
         self._resting = None
         self._pump()
+
+
+class Participants:
+    """The lines of all participants, each made on the running loop when it is first called."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+        self._lines: dict[tuple[str, int, bool, bool], Participant] = {}
+
+    def at(self, address: Address) -> Participant:
+        """The line to whoever is called there."""
+        key = address.participant
+        found = self._lines.get(key)
+        if found is None:
+            if len(self._lines) >= _KEPT:
+                self._lines = {key: line for key, line in self._lines.items() if not line.idle}
+            loop = asyncio.get_running_loop()
+            found = self._lines[key] = Participant(loop.call_later, self._chance)
+        return found
+
+    def silent(self) -> int:
+        """How many answer nothing."""
+        return sum(line.broken for line in self._lines.values())

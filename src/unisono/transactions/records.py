@@ -15,14 +15,16 @@ from pydantic_core import from_json, to_json
 
 from unisono.state.names import namespace_prefix
 from unisono.store.base import MAX_VALUE_BYTES
-from unisono.transactions.machine import FINAL, Heuristic, Kind, Status
 from unisono.transactions.modes import Mode
+from unisono.transactions.states import FINAL, Answer, Heuristic, Kind, Status
 from unisono.transactions.submission import BranchSpec
 
 ROOT = "transaction/"
+COORDINATOR = "coordinator"  # of both that follow: one watch tells of them
 NODES = "coordinator/"
+"""Has a key for each node that coordinates, under a lease: its term."""
 FLOOR = "coordinator-floor"
-"""Holds the time (seconds) up to which gids may have been forgotten."""
+"""Holds the time (seconds since the epoch), by node, up to which gids may have been forgotten."""
 
 MAX_TIMELINE = 200  # calls that are remembered of one transaction
 
@@ -62,6 +64,26 @@ class Record:
     def key(self) -> str:
         """Where it is kept."""
         return f"{ROOT}{self.namespace}/{self.gid}"
+
+    def note(
+        self,
+        at: float,
+        branch: str,
+        op: str,
+        answer: Answer,
+        *,
+        status: int = 0,
+        took_ms: float = 0.0,
+        note: str = "",
+    ) -> None:
+        """
+        Remember a call in the timeline; ``status`` 0: there was no answer.
+
+        Once it is full, what is in its middle gives way: the beginning and the latest tell most.
+        """
+        if len(self.timeline) >= MAX_TIMELINE:
+            del self.timeline[MAX_TIMELINE // 2]
+        self.timeline.append([round(at, 3), branch, op, status, answer, round(took_ms, 1), note])
 
     def encode(self) -> bytes:
         """
@@ -113,7 +135,7 @@ def is_open(value: bytes) -> bool:
 
 
 def decode(key: str, value: bytes) -> Record:
-    """What :meth:`Record.encode` wrote under ``key``."""
+    """What :meth:`Record.encode` wrote under ``key``; of a final one the payloads are gone."""
     namespace, _, gid = key.removeprefix(ROOT).partition("/")
     body = from_json(value)
     told = body.get("heuristic")

@@ -1,0 +1,53 @@
+"""What is remembered of transactions that are over, and what follows from forgetting them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.transactions.conftest import Bench, until
+from tests.transactions.participants import Asked, Says
+from unisono.transactions import retention
+from unisono.transactions.errors import Expired
+
+
+async def test_what_is_forgotten_is_refused_and_not_carried_out_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trap 17: a late begin of a gid whose transaction has been cleaned."""
+    monkeypatch.setattr(retention, "MAX_FINAL", 3)
+    first = await bench.begin("saga", "a")
+    gid = first.record.gid
+    await bench.end(gid)
+    for _ in range(6):
+        await bench.run("saga", "a")
+    calls = len(bench.party.asked)
+    while await bench.store.get(first.record.key) is not None:  # noqa: ASYNC110 - nothing tells of it
+        await asyncio.sleep(0.005)
+
+    with pytest.raises(Expired):
+        await bench.begin("saga", "a", gid=gid)
+    assert calls == len(bench.party.asked)
+
+
+async def test_heuristic_ones_are_not_forgotten(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trap 11: whatever else is cleaned."""
+    monkeypatch.setattr(retention, "MAX_FINAL", 2)
+
+    async def script(asked: Asked) -> Says:
+        return Says(409 if asked.op == "confirm" and asked.branch == "doubt" else 200)
+
+    bench.party.script = script
+    begun = await bench.begin("tcc", "doubt")
+    running = begun.running
+    assert running is not None
+    await until(lambda: running.machine.heuristic is not None)
+    word = {"outcome": "finished", "branches": ["doubt"], "reason": "by hand", "operator": "ada"}
+    await bench.coordinator.resolve("shop", begun.record.gid, **word)  # type: ignore[arg-type]
+    for _ in range(8):
+        await bench.run("saga", "a")
+
+    assert 2 >= bench.coordinator.figures()["remembered"]
+    kept = await bench.coordinator.get("shop", begun.record.gid)
+    assert "mixed" == kept["heuristic"]["kind"]

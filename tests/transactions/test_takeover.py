@@ -1,0 +1,90 @@
+"""What was open is found again: after a restart, and by another node (traps 1 and 3)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from tests.transactions.conftest import Bench, Services, coordinating, until
+from tests.transactions.participants import Asked, Says, serving
+from unisono.store.sqlite import SqliteStore
+from unisono.transactions import records
+from unisono.transactions.records import Record
+from unisono.transactions.retention import Retention
+from unisono.transactions.takeover import Takeover
+
+
+@pytest.mark.parametrize("decided", [False, True])
+async def test_a_restart_takes_everything_up_at_once(store: SqliteStore, decided: bool) -> None:
+    """Trap 1: the first coordinator goes while its calls are under way."""
+    services = Services()
+    stop = "confirm" if decided else "try"
+    async with serving() as party:
+        reached = asyncio.Event()
+
+        async def script(asked: Asked) -> Says:
+            if asked.op == stop and not reached.is_set():
+                reached.set()
+                await asyncio.Event().wait()
+            return Says()
+
+        party.script = script
+        async with coordinating(store, services) as first:
+            bench = Bench(store, party, services, first)
+            begun = await bench.begin("tcc", "a", "b")
+            await asyncio.wait_for(reached.wait(), 20)
+        async with coordinating(store, services) as second:
+            view = await Bench(store, party, services, second).end(begun.record.gid)
+
+    assert "committed" == view["status"]
+    epochs = [int(asked.headers["transaction-epoch"]) for asked in party.asked]
+    assert epochs == sorted(epochs)
+    assert epochs[0] < epochs[-1]
+
+
+async def test_an_owner_that_is_back_is_not_taken_over_from(store: SqliteStore) -> None:
+    """It goes on without writing anything, so nothing but its key tells that it is back."""
+    services = Services()
+    async with (
+        serving() as party,
+        coordinating(store, services, "n1") as first,
+        coordinating(store, services, "n2") as second,
+    ):
+        begun = await Bench(store, party, services, first).begin("tcc")
+        entry = await store.get(begun.record.key)
+        assert entry is not None
+
+        log = second._log
+        assert log is not None
+        takeover = Takeover(store, "n2", log, Retention("n2", time.time), _never)
+        claimed = await takeover.claim([(entry, records.decode(entry.key, entry.value))])
+
+    assert not claimed
+
+
+async def test_another_node_takes_over_when_one_is_gone(store: SqliteStore) -> None:
+    """Trap 3: the old owner's writes are refused, and its epoch is lower."""
+    services = Services()
+    async with serving() as party, coordinating(store, services, "n2") as second:
+
+        async def script(asked: Asked) -> Says:
+            return Says(500 if len(party.asked) < 3 else 200)
+
+        party.script = script
+        async with coordinating(store, services, "n1") as first:
+            begun = await Bench(store, party, services, first).begin("saga", "a")
+            await until(lambda: party.asked)
+            nodes = await store.scan("coordinator/n1")
+            lease = nodes.entries[0].lease
+            assert lease is not None
+            await store.revoke(lease)
+            view = await Bench(store, party, services, second).end(begun.record.gid)
+
+    assert "committed" == view["status"]
+    assert "n2" == view["node"]
+
+
+def _never(record: Record) -> None:
+    raise AssertionError(f"{record.gid} was taken over")
