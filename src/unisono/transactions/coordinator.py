@@ -92,6 +92,7 @@ class Coordinator:
         self._retention = Retention(node, now)
         self._running: dict[str, Running] = {}
         self._log: Log | None = None  # of the term; None: this node does not coordinate at the moment
+        self._failures = 0  # of the store, since a term was served
         self.counts = Counts()
         self.ready = asyncio.Event()
         self._runtime = Runtime(
@@ -121,8 +122,14 @@ class Coordinator:
             except* Deposed:
                 _log.warning("the term of this node as a coordinator was lost; beginning a new one")
             except* (NotDone, MaybeDone, Compacted) as errors:
-                _log.warning("the store did not answer as a coordinator needs it: %s", errors.exceptions[0])
-                await asyncio.sleep(0.2)
+                self._failures += 1
+                pause = term.pause_before(self._failures, self._chance)
+                _log.warning(
+                    "the store did not answer as a coordinator needs it; trying again in %.2g s: %s",
+                    pause,
+                    errors.exceptions[0],
+                )
+                await asyncio.sleep(pause)
 
     async def _serve(self) -> None:
         """One term."""
@@ -141,6 +148,7 @@ class Coordinator:
                         "%d open transactions go on, found again in %.0f ms", takeover.taken_up, took_ms
                     )
                 self.ready.set()
+                self._failures = 0
                 tasks.create_task(takeover.follow(revision), name="unisono-transactions-nodes")
                 tasks.create_task(self._retention.sweep(log), name="unisono-transactions-retention")
         finally:
