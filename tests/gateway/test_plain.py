@@ -1,4 +1,4 @@
-"""Requests that are all head and answers in one piece go past hyper; whatever else an instance says does not."""
+"""Requests that are all head and answers in one piece go past hyper; whatever else is said does not."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PIECES = {
 async def test_an_instance_gets_each_request_once_however_it_answers(
     stage: Stage, pieces: tuple[bytes, ...]
 ) -> None:
-    """Reads, and a request with a body, one after the other on one connection: none is lost, none goes out twice."""
+    """Reads, and a request with a body, on one connection: none is lost, none goes out twice."""
     got: list[bytes] = []
 
     async def script(peer: Peer) -> None:
@@ -35,7 +35,7 @@ async def test_an_instance_gets_each_request_once_however_it_answers(
                 await peer.say(piece)
                 await asyncio.sleep(0.005)
 
-    await stage.serve(script)
+    (instance,) = await stage.serve(script)
     client = await stage.connect()
     answers = []
     for request in (GET % 1, GET % 2, POST, GET % 3):
@@ -46,6 +46,7 @@ async def test_an_instance_gets_each_request_once_however_it_answers(
 
     assert [b"ok" in answer for answer in answers] == [True] * 4
     assert got == [b"/1", b"/2", b"/postbody", b"/3"]
+    assert instance.connections == 1
 
 
 async def test_a_connection_on_which_more_came_than_an_answer_is_not_used_again(stage: Stage) -> None:

@@ -125,7 +125,9 @@ impl UpstreamBody {
             frame = Pin::new(&mut self.incoming).poll_frame(cx);
         }
         let frame = ready!(frame);
-        if frame.is_none()
+        // A reader that counts does not ask again behind the last byte of a body whose length it knows.
+        let is_last = matches!(&frame, Some(Ok(_))) && self.incoming.is_end_stream();
+        if (frame.is_none() || is_last)
             && let Some((mut upstream, place)) = self.held.take()
         {
             place.completed();
@@ -147,6 +149,11 @@ impl UpstreamBody {
             }
         }
         Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)))
+    }
+
+    /// Whether there is nothing more to read.
+    pub fn is_over(&self) -> bool {
+        self.held.is_none()
     }
 
     /// Whether trailers may come behind it though its length is known.
@@ -289,7 +296,7 @@ impl AnswerBody {
             }
             Source::Streamed(_, body) => {
                 let frame = ready!(body.poll_frame(cx));
-                if !matches!(frame, Some(Ok(_))) {
+                if body.is_over() {
                     self.source = Source::Ended;
                 }
                 Poll::Ready(frame)
