@@ -30,7 +30,7 @@ use super::target::{Target, TargetInfo};
 const HOLD_LOOK_MIN: Time = Time::from_millis(5);
 
 /// Names a target for as long as it, or a request on it, lives; never names another one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TargetKey {
     pub(super) index: usize,
     serial: u64,

@@ -103,9 +103,14 @@ impl Record {
         self.waited.set(self.waited.get() + waited);
     }
 
+    /// When a try begins; `None`: nobody wants to know.
+    pub fn attempt_began(&self) -> Option<Instant> {
+        self.told.as_ref().map(|_| Instant::now())
+    }
+
     /// A try that was made at an instance is over; `outcome` as in the metrics.
-    pub fn tried(&self, instance: &str, outcome: &'static str, began: Instant) {
-        if let Some(told) = &self.told {
+    pub fn tried(&self, instance: &str, outcome: &'static str, began: Option<Instant>) {
+        if let (Some(told), Some(began)) = (&self.told, began) {
             let attempt = Attempt { instance: instance.to_owned(), outcome, took: began.elapsed() };
             told.attempts.borrow_mut().push(attempt);
         }

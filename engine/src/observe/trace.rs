@@ -4,6 +4,7 @@
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::proxy::headers::find;
 use crate::proxy::shared::chance;
 
 /// The header of a trace.
@@ -38,6 +39,7 @@ impl Trace {
     }
 
     fn given(headers: &HeaderMap) -> Option<Self> {
+        find(headers, &TRACEPARENT)?;
         let mut given = headers.get_all(&TRACEPARENT).iter();
         let (first, second) = (given.next(), given.next());
         if second.is_some() { None } else { Self::parse(first?.as_bytes()) }

@@ -50,7 +50,7 @@ pub(super) struct Core {
     pub(super) budget: Budget,
     pub(super) hedges: Budget,
     pub(super) chance: Chance,
-    targets: HashMap<TargetKey, Arc<Target>>,
+    targets: BTreeMap<TargetKey, Arc<Target>>,
     /// Of each revision that the table knows of.
     revisions: BTreeMap<String, Arc<Figures>>,
     pub(super) waiters: HashMap<Ticket, Waiter>,
@@ -78,7 +78,7 @@ impl Backend {
                 budget: Budget::default(),
                 hedges: Budget::default(),
                 chance: Chance::new(),
-                targets: HashMap::new(),
+                targets: BTreeMap::new(),
                 revisions: BTreeMap::new(),
                 waiters: HashMap::new(),
                 wake: None,
@@ -137,9 +137,9 @@ impl Backend {
     }
 
     /// A ticket for a request that has just arrived, and what it is held to.
-    pub fn arrive(&self) -> (Ticket, Arc<Policy>) {
+    pub fn arrive(&self, now: Instant) -> (Ticket, Arc<Policy>) {
         self.requests.more();
-        let now = self.gateway.now();
+        let now = self.gateway.at(now);
         let mut core = self.core();
         core.budget.deposit(now);
         core.hedges.deposit(now);

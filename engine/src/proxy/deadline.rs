@@ -10,6 +10,8 @@ use std::time::Duration;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
 
+use super::headers::find;
+
 static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 static REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout");
 /// Largest number in `grpc-timeout`: eight digits.
@@ -35,8 +37,8 @@ enum Unit {
 impl Deadline {
     /// The deadline of a request whose head came in at `arrived`; `None`: it names none.
     pub fn read(headers: &HeaderMap, arrived: Instant) -> Option<Self> {
-        let grpc = headers.get(&GRPC_TIMEOUT).and_then(|value| read_grpc(value.as_bytes()));
-        let request = headers.get(&REQUEST_TIMEOUT).and_then(|value| read_request(value.as_bytes()));
+        let grpc = find(headers, &GRPC_TIMEOUT).and_then(|value| read_grpc(value.as_bytes()));
+        let request = find(headers, &REQUEST_TIMEOUT).and_then(|value| read_request(value.as_bytes()));
         let within = grpc.into_iter().chain(request.map(|(within, _)| within)).min()?;
         let at = arrived + within.min(FURTHEST);
         Some(Self { at, grpc: grpc.is_some(), request: request.map(|(_, unit)| unit) })

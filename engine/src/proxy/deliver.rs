@@ -108,7 +108,7 @@ struct Delivery<'a> {
 
 impl<'a> Delivery<'a> {
     fn new(backend: &'a Arc<Backend>, outbound: &'a Outbound, record: &'a Record, now: Instant) -> Self {
-        let (ticket, policy) = backend.arrive();
+        let (ticket, policy) = backend.arrive(now);
         let own = policy.timeout.map(|limit| (now + limit, Reason::Timeout));
         let asked = outbound.deadline.map(|deadline| (deadline.at, Reason::Deadline));
         let ends = own.into_iter().chain(asked).min_by_key(|(ends, _)| *ends);
@@ -128,7 +128,7 @@ impl<'a> Delivery<'a> {
         let outbound = self.outbound;
         let (class, bytes) = (outbound.class, outbound.bytes());
         let seeking = Seeking { ticket: self.ticket, avoid: &self.avoid, class, bytes, hash: self.hash };
-        let sought = self.backend.seek(seeking, left).await;
+        let sought = self.backend.seek(seeking, began, left).await;
         let waited = began.elapsed();
         self.record.waited(waited);
         self.patience = self.patience.saturating_sub(waited);
@@ -139,7 +139,7 @@ impl<'a> Delivery<'a> {
     }
 
     async fn attempt(&mut self, client: &ClientState, place: Place) -> Result<Answered, Lost> {
-        let (began, asked) = (Instant::now(), Arc::clone(&place.target));
+        let (began, asked) = (self.record.attempt_began(), Arc::clone(&place.target));
         let ended = self.attempt_or_race(client, place).await;
         let (outcome, by) = match &ended {
             Ok(answered) => ("answered", &answered.place.target),

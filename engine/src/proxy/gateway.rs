@@ -105,6 +105,11 @@ impl Gateway {
         self.start.elapsed()
     }
 
+    /// A moment on the clock of dispatch.
+    pub fn at(&self, moment: Instant) -> Time {
+        moment.saturating_duration_since(self.start)
+    }
+
     /// The table in force.
     pub fn table(&self) -> Arc<Table> {
         Arc::clone(&lock(&self.table))

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 
+use super::headers::find;
 use super::problem::{Problem, Reason};
 
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -13,7 +14,7 @@ static GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// Whether a head is one of gRPC; gRPC-Web is another protocol.
 pub fn is_grpc(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let kind = find(headers, &header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     kind.strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
@@ -33,7 +34,7 @@ pub fn refusal<B: Default>(problem: &Problem) -> Response<B> {
 /// What the status of an answer would be in HTTP: gRPC says 200 to everything and the truth in its trailers, which
 /// come as the head where there is no message.
 pub fn http_status(status: StatusCode, headers: &HeaderMap) -> StatusCode {
-    let Some(code) = headers.get(&GRPC_STATUS).filter(|_| status == StatusCode::OK) else { return status };
+    let Some(code) = find(headers, &GRPC_STATUS).filter(|_| status == StatusCode::OK) else { return status };
     match code.as_bytes() {
         b"4" => StatusCode::GATEWAY_TIMEOUT,
         b"8" => StatusCode::TOO_MANY_REQUESTS,

@@ -33,7 +33,7 @@ pub struct HeadTap {
 
 impl HeadTap {
     /// Bytes have come in.
-    pub fn note(&mut self, bytes: &[u8]) {
+    pub fn note(&mut self, bytes: &[u8], now: Instant) {
         let skipped = self.skip.min(bytes.len() as u64);
         self.skip -= skipped;
         let rest = &bytes[skipped as usize..];
@@ -41,7 +41,7 @@ impl HeadTap {
             return;
         }
         if self.bytes.is_empty() {
-            self.began = Some(Instant::now());
+            self.began = Some(now);
         }
         self.bytes.extend_from_slice(rest);
     }
@@ -131,7 +131,7 @@ mod tests {
 
     fn fault(head: &str) -> Option<&'static str> {
         let mut tap = HeadTap::default();
-        tap.note(head.as_bytes());
+        tap.note(head.as_bytes(), Instant::now());
         tap.take_head(Framing::Length(0))
     }
 
@@ -155,9 +155,9 @@ mod tests {
     #[test]
     fn a_body_that_looks_like_a_head_is_skipped() {
         let mut tap = HeadTap::default();
-        tap.note(b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nGET");
+        tap.note(b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nGET", Instant::now());
         tap.take_head(Framing::Length(9));
-        tap.note(b" / X\r\nGET / HTTP/1.1\r\nContent-Length: 1\r\n\r\n");
+        tap.note(b" / X\r\nGET / HTTP/1.1\r\nContent-Length: 1\r\n\r\n", Instant::now());
 
         let second = tap.take_head(Framing::Length(1));
 
@@ -167,7 +167,10 @@ mod tests {
     #[test]
     fn pipelined_heads_are_taken_one_by_one() {
         let mut tap = HeadTap::default();
-        tap.note(b"GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n");
+        tap.note(
+            b"GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
+            Instant::now(),
+        );
 
         let faults = [tap.take_head(Framing::Length(0)).is_some(), tap.take_head(Framing::Length(1)).is_some()];
 

@@ -12,6 +12,17 @@ static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-prot
 const ADDED: usize = 9;
 static VIA: HeaderValue = HeaderValue::from_static("1.1 unisono");
 
+/// Up to so many fields it costs less to look at all names than to hash the one that is looked for.
+const FEW: usize = 24;
+
+/// The first value of a header that most heads have not.
+pub fn find<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    if headers.len() > FEW {
+        return headers.get(name);
+    }
+    headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+}
+
 /// What was asked of this one connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Asked {

@@ -46,12 +46,13 @@ pub fn copy(from: &Backend, mirror: &Mirror, outbound: &Outbound) {
 }
 
 async fn deliver(to: &Arc<Backend>, copied: &Outbound) {
-    let (ticket, policy) = to.arrive();
+    let (ticket, policy) = to.arrive(Instant::now());
     let ends = Instant::now() + policy.timeout.unwrap_or(LASTS_MAX);
     let mut avoid = Avoid::default();
     for _ in 0..TRIES_MAX {
         let seeking = Seeking { ticket, avoid: &avoid, class: copied.class, bytes: copied.bytes(), hash: None };
-        let Ok(place) = to.seek(seeking, policy.wait.min(ends - Instant::now())).await else { break };
+        let now = Instant::now();
+        let Ok(place) = to.seek(seeking, now, policy.wait.min(ends - now)).await else { break };
         let key = place.key();
         match attempt(None, copied, place, Some((ends, Reason::Timeout))).await {
             Ok(answered) => {

@@ -1,7 +1,7 @@
 //! The idle connections to instances that one worker keeps: a connection belongs to the thread that made it.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::multiplex::{Line, Trunks};
 use super::target::Target;
 use super::upstream::{IDLE_MAX, Pool, Upstream};
 
-type ByTarget<T> = RefCell<HashMap<u64, (Arc<Target>, T)>>;
+type ByTarget<T> = RefCell<BTreeMap<u64, (Arc<Target>, T)>>;
 
 #[derive(Default)]
 struct Pools {

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::backend::Backend;
 use super::revisions::Avoid;
 use super::target::Place;
@@ -41,14 +43,19 @@ pub struct Seeking<'a> {
 }
 
 impl Backend {
-    /// Seeks a place, waiting in the queue for at most `patience`. Dropping the future leaves the queue.
+    /// Seeks a place from `began` on, waiting in the queue for at most `patience`. Dropping the future leaves the queue.
     ///
     /// # Errors
     /// Why there is none.
-    pub async fn seek(self: &Arc<Self>, seeking: Seeking<'_>, patience: Duration) -> Result<Place, NoPlace> {
+    pub async fn seek(
+        self: &Arc<Self>,
+        seeking: Seeking<'_>,
+        began: Instant,
+        patience: Duration,
+    ) -> Result<Place, NoPlace> {
         let Seeking { ticket, avoid, class, bytes, hash } = seeking;
         let (receiver, is_news, wake) = {
-            let now = self.gateway.now();
+            let now = self.gateway.at(began);
             let deadline = now.saturating_add(patience);
             let ask = Ask {
                 ticket,

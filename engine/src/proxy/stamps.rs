@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
+use super::headers::find;
 use crate::clock::Clock;
 
 /// The header of a stamp.
@@ -32,6 +33,9 @@ impl Default for Stamps {
 impl Stamps {
     /// A message has come in: what is stamped from here on is above what it bears.
     pub fn see(&self, headers: &HeaderMap) {
+        if find(headers, &UNISONO_CLOCK).is_none() {
+            return;
+        }
         for value in headers.get_all(&UNISONO_CLOCK) {
             if let Some(stamp) = parse(value.as_bytes()) {
                 // Refused ones are counted by the clock.

@@ -37,13 +37,15 @@ pub async fn serve(_seat: Seat, listening: Arc<Listening>, client: Rc<Wire>) {
 
 /// A connection to an instance, the next one if one refuses, and the place that it holds.
 async fn connect(backend: &Arc<Backend>, class: Class) -> Option<(Place, Rc<Wire>)> {
-    let (ticket, policy) = backend.arrive();
+    let arrived = Instant::now();
+    let (ticket, policy) = backend.arrive(arrived);
     let mut avoid = Avoid::default();
-    let ends = Instant::now() + policy.wait;
+    let ends = arrived + policy.wait;
     loop {
-        let patience = ends.saturating_duration_since(Instant::now());
+        let now = Instant::now();
+        let patience = ends.saturating_duration_since(now);
         let seeking = Seeking { ticket, avoid: &avoid, class, bytes: 0, hash: None };
-        let place = backend.seek(seeking, patience).await.ok()?;
+        let place = backend.seek(seeking, now, patience).await.ok()?;
         place.target.requests.more();
         match dial(place.target.address).await {
             Ok(stream) => {

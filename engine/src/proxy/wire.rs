@@ -262,11 +262,12 @@ impl Wire {
     }
 
     fn note_read(&self, bytes: &[u8]) {
-        self.last_read.set(Instant::now());
+        let now = Instant::now();
+        self.last_read.set(now);
         match &mut *self.tap.borrow_mut() {
             Tap::None => {}
-            Tap::Heads(tap) => tap.note(bytes),
-            Tap::Frames(tap) => tap.note(bytes, self.last_read.get()),
+            Tap::Heads(tap) => tap.note(bytes, now),
+            Tap::Frames(tap) => tap.note(bytes, now),
         }
     }
 
