@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import aclosing
 
 import pytest
 
@@ -219,6 +220,40 @@ async def test_who_leads_can_be_asked_for(node: NodeProcess) -> None:
     assert client.Leader(value=b"a", token=leading.token) == first
     assert client.Leader(value=b"b", token=leading.token) == second
     assert await shared.leader("chief") is None
+
+
+async def test_leaders_are_followed_over_a_restart_of_the_node(own_node: NodeProcess) -> None:
+    """Nobody, then each leader and what it says; a node that is asked anew repeats nothing."""
+    shared = own_node.shared()
+    async with asyncio.timeout(LIMIT), aclosing(shared.leaders("chief")) as leaders:
+        seen = [await anext(leaders)]
+        async with shared.election("chief", b"a", ttl=LIMIT) as leading:
+            seen.append(await anext(leaders))
+            own_node.kill()
+            await asyncio.to_thread(own_node.start)
+            await leading.proclaim(b"b")
+            seen.append(await anext(leaders))
+        seen.append(await anext(leaders))
+
+    assert [None, b"a", b"b", None] == [found and found.value for found in seen]
+
+
+def test_leaders_are_followed_without_asyncio(node: NodeProcess) -> None:
+    """The same, in a thread's loop."""
+    shared = node.shared_sync()
+    leaders = shared.leaders("sub-chief")
+    seen = [next(leaders)]
+    with shared.election("sub-chief", b"a") as leading:
+        seen.append(next(leaders))
+    seen.append(next(leaders))
+
+    assert [None, client.Leader(value=b"a", token=leading.token), None] == seen
+
+
+async def test_a_leader_that_may_not_be_asked_for_is_refused_at_once(node: NodeProcess) -> None:
+    """A name that no election can have is not asked for again and again."""
+    with pytest.raises(client.Refused):
+        await anext(node.shared().leaders("a//" * 400))
 
 
 async def test_a_barrier_lets_all_go_together(node: NodeProcess) -> None:

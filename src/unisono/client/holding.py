@@ -14,22 +14,25 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import secrets
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from contextlib import aclosing, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
-from unisono.client.asking import Ask, Steps
+from unisono.client.asking import Ask, ServerSent, Steps
 from unisono.client.connecting import Connection
-from unisono.client.errors import NotAcquired
+from unisono.client.errors import NotAcquired, NotRunning
 from unisono.client.insisting import insist
 from unisono.client.leases import KeptLease, KeptLeaseSync
 
 TTL, WAIT = 10.0, 60.0  # seconds, where the caller does not say
+LEADERS_PATIENCE = 60.0  # seconds for which leaders are followed without a node
+_RETRY_SECONDS = 0.2
 _WAIT_MAX = 600.0  # seconds that one request waits
 
 L = TypeVar("L", KeptLease, KeptLeaseSync)
@@ -141,9 +144,33 @@ def acquire(
 def leader(name: str) -> Steps[Leader | None]:
     """Who leads now."""
     told = yield from insist(Ask(method="GET", path=f"/v1/elections/{quote(name)}:leader"))
-    if told.content["token"] is None:
+    return _leader(told.content)
+
+
+class _Following:
+    """One election that is followed, over as many connections as it takes. Pure."""
+
+    def __init__(self, name: str) -> None:
+        self.ask = Ask(
+            method="GET",
+            path=f"/v1/elections/{quote(name)}:leader",
+            headers=(("Accept", "text/event-stream"),),
+        )
+        self._told: tuple[Leader | None, ...] = ()
+
+    def take(self, event: ServerSent) -> tuple[Leader | None, ...]:
+        """What an event tells; nothing where a node that was asked anew repeats it."""
+        found = (_leader(json.loads(event.data)),)
+        if found == self._told:
+            return ()
+        self._told = found
+        return found
+
+
+def _leader(said: dict[str, Any]) -> Leader | None:
+    if said["token"] is None:
         return None
-    return Leader(value=base64.b64decode(told.content["value"]), token=told.content["token"])
+    return Leader(value=base64.b64decode(said["value"]), token=said["token"])
 
 
 def resize(name: str, size: int) -> Steps[Quota]:
@@ -229,6 +256,32 @@ class Holdings:
         """Who leads now; ``None`` if nobody does."""
         return await self._connection.carry_out(leader(name))
 
+    async def leaders(self, name: str) -> AsyncGenerator[Leader | None, None]:
+        """
+        Who leads now, then each time another leads, says something else, or nobody leads (``None``).
+
+        The latest each time: those in between may be left out. Goes on while the node is started again.
+        Endless; close it (``contextlib.aclosing``) when you have seen enough.
+
+        Raises:
+            Refused: The name is malformed, or may not be read.
+            NotRunning: No node answered for ``LEADERS_PATIENCE`` seconds.
+        """
+        following = _Following(name)
+        alive = time.monotonic()
+        while True:
+            try:
+                async with aclosing(self._connection.asking().events(following.ask)) as events:
+                    async for event in events:
+                        alive = time.monotonic()
+                        for found in following.take(event):
+                            yield found
+                            alive = time.monotonic()
+            except NotRunning:
+                if time.monotonic() - alive > LEADERS_PATIENCE:
+                    raise
+            await asyncio.sleep(_RETRY_SECONDS)
+
     async def barrier(self, name: str, parties: int, *, wait: float = 60.0, ttl: float = TTL) -> int:
         """Wait until ``parties`` wait here, this one among them; one's own index among them, from 0."""
         return await self._connection.carry_out(meet(name, parties, wait=wait, ttl=ttl))
@@ -301,6 +354,23 @@ class HoldingsSync:
     def leader(self, name: str) -> Leader | None:
         """As :meth:`Holdings.leader`."""
         return self._connection.carry_out_sync(leader(name))
+
+    def leaders(self, name: str) -> Generator[Leader | None, None, None]:
+        """As :meth:`Holdings.leaders`."""
+        following = _Following(name)
+        alive = time.monotonic()
+        while True:
+            try:
+                with closing(self._connection.asking_sync().events(following.ask)) as events:
+                    for event in events:
+                        alive = time.monotonic()
+                        for found in following.take(event):
+                            yield found
+                            alive = time.monotonic()
+            except NotRunning:
+                if time.monotonic() - alive > LEADERS_PATIENCE:
+                    raise
+            time.sleep(_RETRY_SECONDS)
 
     def barrier(self, name: str, parties: int, *, wait: float = 60.0, ttl: float = TTL) -> int:
         """As :meth:`Holdings.barrier`."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     barrier = _shared.barrier
     election = _shared.election
     leader = _shared.leader
+    leaders = _shared.leaders
     lock = _shared.lock
     look_at_quota = _shared.look_at_quota
     mirror = _shared.mirror
@@ -45,6 +46,7 @@ __all__ = [
     "election",
     "kv",
     "leader",
+    "leaders",
     "lock",
     "look_at_quota",
     "message",
