@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from tests.store.etcd_server import running
 from tests.system.conftest import Site, kill, wait_until
 from unisono.node.paths import StateFolder
 
@@ -54,11 +59,21 @@ def memory(site: Site) -> list[Path]:
     return list(StateFolder(site.state).shared_memory.glob("*/*"))
 
 
-def test_instances_read_what_the_node_fills_through_its_death_until_the_application_goes(site: Site) -> None:
+@pytest.fixture(params=["sqlite", "etcd"])
+def store(request: pytest.FixtureRequest, site: Site) -> Iterator[tuple[str, ...]]:
+    """The options that name the node's store, each kind in turn."""
+    with ExitStack() as stack:
+        etcd = stack.enter_context(running()) if request.param == "etcd" else None
+        yield () if etcd is None else ("--store", etcd.url("memory"))
+
+
+def test_instances_read_what_the_node_fills_through_its_death_until_the_application_goes(
+    site: Site, store: tuple[str, ...]
+) -> None:
     """Written once, seen in memory; read while no node runs; caught up by the next; taken away by down."""
     site.write(SERVICES)
     (site.folder / "reader.py").write_text(READER)
-    site.run("up", "-d")
+    site.run("up", "-d", *store)
     site.run("kv", "put", "config/limit", "10")
 
     wait_until(lambda: (ask(site, "open").get("found") or [""])[0] == "10", "the value in memory")
