@@ -24,9 +24,7 @@ import httptools
 from unisono.transactions.targets import Address, is_outside
 
 MAX_ANSWER_BYTES = 1024 * 1024
-_IDLE_SECONDS = (
-    4.0  # below the 5 s after which common servers close: a connection closed under way costs a retry
-)
+_IDLE_SECONDS = 4.0  # below the 5 s after which common servers close: one closed under way costs a retry
 _IDLE_MAX = 128  # connections that are kept per participant
 _CONNECT_SECONDS = 3.0
 
@@ -49,9 +47,7 @@ Done = Callable[[Reply], None]
 
 
 class HttpCaller:
-    """
-    Calls, until :meth:`close`. All methods belong to one event loop.
-    """
+    """Calls, until :meth:`close`. All methods belong to one event loop."""
 
     def __init__(self) -> None:
         self._pools: dict[tuple[str, int, bool, bool], _Pool] = {}

@@ -29,7 +29,7 @@ from unisono.transactions.machine import check_end
 from unisono.transactions.participants import Participants
 from unisono.transactions.records import Record, transaction_key
 from unisono.transactions.retention import Retention
-from unisono.transactions.running import Running
+from unisono.transactions.running import Running, settle
 from unisono.transactions.runtime import Caller, Counts, Runtime
 from unisono.transactions.states import FINAL, State, Status
 from unisono.transactions.submission import BranchSpec, Submission
@@ -214,7 +214,7 @@ class Coordinator:
                 self.counts.begun += 1
             else:
                 self._running.pop(key, None)
-            _settle(begun, error)
+            settle(begun, error)
             if error is None and not running.gone:
                 running.start()
 
@@ -244,17 +244,8 @@ class Coordinator:
         known = running.machine.branches.get(spec.id)
         if known is None:
             admission.check_branch(self._directory, running, spec)
-            branch = running.add(spec)
-            branch.called = True  # not before it is durable
-            enrolled = asyncio.get_running_loop().create_future()
-
-            def written(error: StoreError | None) -> None:
-                branch.called = False
-                _settle(enrolled, error)
-                if error is None and not running.gone:
-                    running.enrolled()
-
-            running.append(written)
+            enrolled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            branch = running.enrol(spec, enrolled)
             await asyncio.shield(enrolled)
         elif known.spec.content() != spec.content():
             raise Reused("branch-reused", f"the branch {spec.id} has another content; take another id")
@@ -419,14 +410,3 @@ class Coordinator:
         self.counts.heuristic += 1
         _log.error("transaction %s is in doubt: %s", record.gid, record.heuristic and record.heuristic.reason)
         self._tell(record)
-
-
-def _settle(waited: asyncio.Future[None], error: StoreError | None) -> None:
-    """Say what became of a write, unless that was said."""
-    if waited.done():
-        return
-    if error is None:
-        waited.set_result(None)
-    else:
-        waited.set_exception(error)
-        waited.exception()  # nobody may be waiting

@@ -75,6 +75,7 @@ class Log:
     Writes for one term, from :meth:`run` until that is cancelled or raises.
 
     ``append`` never waits; ``done`` is called on the loop, with ``None`` once the write is durable.
+    ``batches`` and ``writes`` count what became so; ``lease`` is the term's.
     """
 
     def __init__(self, store: Store, term: Compare, lease: int) -> None:
@@ -103,7 +104,12 @@ class Log:
         fresh: bool = False,
         patient: bool = True,
     ) -> None:
-        """Have a key written, or removed if ``value`` is ``None``; of one key in the order of calls."""
+        """
+        Have a key written, or removed if ``value`` is ``None``; of one key in the order of calls.
+
+        ``fresh``: if the key exists already, ``done`` is told :class:`Taken` and nothing is written. Without
+        ``patient`` it is told NotDone if the store refuses, instead of waiting until the store does not.
+        """
         self._waiting.append(Entry(key, value, fresh, patient, done))
         self._filled.set()
 
@@ -116,6 +122,8 @@ class Log:
 
         Raises:
             StoreError: As for an append; the term is over.
+
+        To be cancelled takes nothing back: it may be written later, while the term lasts.
         """
         future: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
         self._takes.append((compares, puts, future))

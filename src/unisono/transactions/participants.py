@@ -49,7 +49,11 @@ class Job(Protocol):
 
 
 class Participant:
-    """The line of calls to one participant."""
+    """
+    The line of calls to one participant, of which at most ``limit`` are under way at a time.
+
+    ``later`` is ``call_later`` of the event loop; ``chance`` spreads the tries at one that is dead.
+    """
 
     def __init__(
         self,

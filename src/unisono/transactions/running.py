@@ -105,19 +105,24 @@ class Running:
         self._set_deadline()
         self.do(self.machine.resume())
 
-    def enrolled(self) -> None:
-        """One more branch is durable: call it."""
-        self.do(self.machine.start())
-
-    def add(self, spec: BranchSpec) -> Branch:
+    def enrol(self, spec: BranchSpec, enrolled: asyncio.Future[None]) -> Branch:
         """
-        One more branch, not yet durable.
+        Take one more branch, and call it once it is durable: ``enrolled`` is done then, or has failed.
 
         Raises:
-            NotActive: It takes no more.
+            NotActive: The transaction takes no more; nothing has happened.
         """
         branch = self.machine.enrol(spec)
         self.record.specs.append(spec)
+        branch.called = True  # what is not durable may not be called
+
+        def written(error: StoreError | None) -> None:
+            branch.called = False
+            settle(enrolled, error)
+            if error is None and not self.gone:
+                self.do(self.machine.start())
+
+        self._log.append(self.record.key, self.record.encode(), written)
         return branch
 
     def retry(self) -> int:
@@ -144,7 +149,7 @@ class Running:
         while not is_so() and self.machine.status not in FINAL and not self.gone:
             moved = loop.create_future()
             self._moved.append(moved)
-            timer = loop.call_at(deadline, _pass, moved)
+            timer = loop.call_at(deadline, settle, moved, None)
             try:
                 await moved
             finally:
@@ -170,15 +175,11 @@ class Running:
                 self._write(instruction)
 
     def save(self) -> None:
-        """Have the record written again, as it stands."""
+        """Have the record written again, as the transaction stands; nobody waits for it."""
         machine, record = self.machine, self.record
         record.status = machine.status
         record.heuristic = machine.heuristic
         self._log.append(record.key, record.encode(), _ignore)
-
-    def append(self, done: Callable[[StoreError | None], None]) -> None:
-        """Have the record written as it stands, and be told."""
-        self._log.append(self.record.key, self.record.encode(), done)
 
     # Writing.
 
@@ -350,9 +351,15 @@ class Running:
         return {**branch_view(branch), "gid": self.record.gid, "status": self.machine.status}
 
 
-def _pass(moved: asyncio.Future[None]) -> None:
-    if not moved.done():
-        moved.set_result(None)
+def settle(waited: asyncio.Future[None], error: StoreError | None) -> None:
+    """Let go whoever waits, unless they were let go before; ``error`` is what they are told."""
+    if waited.done():
+        return
+    if error is None:
+        waited.set_result(None)
+    else:
+        waited.set_exception(error)
+        waited.exception()  # nobody may be waiting
 
 
 def _ignore(_: StoreError | None) -> None:

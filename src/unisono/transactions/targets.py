@@ -1,5 +1,5 @@
 """
-Where a branch is called: its address, if the application may call it, and what goes over the wire.
+Where a branch is called: its address, if the application may call it.
 
 A coordinator calls whatever address it is given, from inside; so addresses are checked before they are
 accepted and again before each call (server-side request forgery, CWE-918). A transaction of a service may
