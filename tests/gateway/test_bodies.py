@@ -320,3 +320,17 @@ async def test_a_client_that_goes_ends_its_request(stage: Stage) -> None:
     await stage.until("in_flight", 0)
 
     assert (await stage.figures())["targets"]["web-0"]["in_flight"] == 0
+
+
+async def test_the_connection_that_a_long_answer_came_on_is_kept(stage: Stage) -> None:
+    """Though its reader, who knows its length, does not ask again behind its last byte."""
+    (instance,) = await stage.serve(
+        answering(b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + b"x" * 200_000)
+    )
+    client = await stage.connect()
+
+    for _ in range(3):
+        await client.say(GET)
+        assert len((await client.answer()).body) == 200_000
+
+    assert instance.connections == 1
