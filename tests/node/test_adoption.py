@@ -33,7 +33,7 @@ from unisono.node.drivers.base import Order
 from unisono.node.drivers.process import ProcessDriver
 from unisono.node.pipes import Pipes
 from unisono.node.ports import Ports
-from unisono.store.base import Delete, Put
+from unisono.store.base import Delete, NotDone, Put, Snapshot
 
 CHILD = """
 import asyncio, json, sys
@@ -298,3 +298,25 @@ async def test_a_watch_that_lost_its_place_is_made_up_for(node: World) -> None:
     remaining = await node.status("web-2")
     assert remaining is not None
     assert remaining.phase is Phase.READY
+
+
+async def test_a_store_that_is_away_while_all_is_compared_is_waited_for(
+    node: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A running agent does not end for it: it has all once the store answers."""
+    agent = await node.start_agent()
+    await node.want(spec_of(), "web-1")
+    await node.until_phase("web-1", Phase.READY)
+    before = (await node.store.scan("")).revision
+    scan, silent = node.store.scan, [NotDone("no member answered")]
+
+    async def silent_once(prefix: str, *, revision: int | None = None) -> Snapshot:
+        if silent:
+            raise silent.pop()
+        return await scan(prefix, revision=revision)
+
+    monkeypatch.setattr(node.store, "scan", silent_once)
+    revision = await agent._catch_up()
+
+    assert silent == []
+    assert revision >= before

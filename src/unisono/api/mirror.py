@@ -9,13 +9,18 @@ answer never lags behind a change that was acknowledged before. The records them
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 
 from unisono.control.records import ELSEWHERE, LEADER_KEY
 from unisono.control.snapshot import Snapshot
-from unisono.store.base import Compacted, Store
+from unisono.store.base import Compacted, NotDone, Store
+from unisono.store.base import Snapshot as Stored
 
 _MERGE = 0.1  # seconds: changes closer together than this are shown as one
+_RETRY_SECONDS = 0.5
+
+_log = logging.getLogger(__name__)
 
 
 class Mirror:
@@ -29,9 +34,14 @@ class Mirror:
         self._on_services: list[Callable[[], None]] = []
 
     async def run(self) -> None:
-        """Follow the store until cancelled; returns only when the store was closed."""
+        """
+        Follow the store until cancelled; returns only when the store was closed.
+
+        Raises:
+            StoreError: It can't be read at first. Later it is waited for.
+        """
+        stored = await self._store.scan("")
         while True:
-            stored = await self._store.scan("")
             await self._move(Snapshot.of(stored))
             self._started.set()
             try:
@@ -39,8 +49,17 @@ class Mirror:
                 async for batch in watch:
                     await self._move(self._snapshot.after((batch,)))
             except Compacted:
-                continue  # too far behind: read everything anew
+                stored = await self._read_anew()  # too far behind
+                continue
             return
+
+    async def _read_anew(self) -> Stored:
+        while True:
+            try:
+                return await self._store.scan("")
+            except NotDone as error:
+                _log.warning("the store can't be read anew, trying again: %s", error)
+                await asyncio.sleep(_RETRY_SECONDS)
 
     async def now(self) -> Snapshot:
         """All records, with everything in it that was acknowledged before this call."""

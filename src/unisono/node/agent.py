@@ -56,12 +56,13 @@ from unisono.node.wanted import (
     Wanted,
 )
 from unisono.spec.model import ServiceSpec
-from unisono.store.base import Broken, Compacted, Event, Store, StoreError
+from unisono.store.base import Broken, Compacted, Event, NotDone, Store, StoreError
 
 _log = logging.getLogger(__name__)
 
 _COMING = frozenset({Stage.SPAWNING, Stage.STARTING, Stage.READY})
 _FLUSH_SECONDS_MAX = 5.0
+_RETRY_SECONDS = 0.5
 
 
 class Agent:
@@ -282,10 +283,16 @@ class Agent:
                 revision = await self._catch_up()
 
     async def _catch_up(self) -> int:
-        """The watch has lost its place: compare everything."""
+        """The watch has lost its place: compare everything. A store that is away meanwhile is waited for."""
         before = dict(self._wanted.instances)
         services_before = self._wanted.services
-        revision, _ = await self._load()
+        while True:
+            try:
+                revision, _ = await self._load()
+                break
+            except NotDone as error:
+                _log.warning("the store can't be read anew, trying again: %s", error)
+                await asyncio.sleep(_RETRY_SECONDS)
         for name in set(services_before) - set(self._wanted.services):
             self.routing.remove_service(*name)
         for key in before.keys() - self._wanted.instances.keys():
