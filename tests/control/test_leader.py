@@ -64,16 +64,26 @@ async def test_a_node_takes_over_from_itself(store: SqliteStore) -> None:
     assert await write(store, after, b"new"), "the end of the old lease took the new lead away"
 
 
-async def test_holds_the_lease(store: SqliteStore) -> None:
-    """As long as it is held, the lease does not end."""
-    election = LeaderElection(store, "one", ttl=0.3)
+async def test_holds_the_lease(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Renewed three times within its time, so it outlives the time that it was granted for."""
+    renewals: asyncio.Queue[int] = asyncio.Queue()
+    keep_alive = store.keep_alive
+
+    async def counted(lease: int) -> None:
+        await keep_alive(lease)
+        renewals.put_nowait(lease)
+
+    monkeypatch.setattr(store, "keep_alive", counted)
+    election = LeaderElection(store, "one", ttl=1.0)
     fence = await election.acquire()
     holding = asyncio.create_task(election.hold(fence))
-    await asyncio.sleep(1.0)
+    async with asyncio.timeout(60):
+        renewed = [await renewals.get() for _ in range(4)]
 
     entry = await store.get(LEADER_KEY)
     holding.cancel()
 
+    assert renewed == 4 * [fence.lease]
     assert fence.admits(entry)
 
 
