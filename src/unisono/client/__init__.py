@@ -34,6 +34,7 @@ from unisono.client.errors import (
 )
 
 if TYPE_CHECKING:
+    from unisono._engine import SharedConsumer, SharedCounter, SharedProducer
     from unisono.client import participant, sync
     from unisono.client.holding import Held, Leader, Leading, Quota
     from unisono.client.keys import (
@@ -95,6 +96,8 @@ _LATER = {
     "transaction": "transactions",
 }
 _ROOMS = ("participant", "sync")
+# What instances of one machine hand each other in its memory, without a node.
+_MEMORY = ("SharedConsumer", "SharedCounter", "SharedProducer")
 # What the application's own shared state offers.
 _SHARED = (
     "barrier",
@@ -141,6 +144,9 @@ __all__ = [
     "Quota",
     "Refused",
     "Session",
+    "SharedConsumer",
+    "SharedCounter",
+    "SharedProducer",
     "Value",
     "Written",
     "barrier",
@@ -175,6 +181,8 @@ def __getattr__(name: str) -> Any:
         return import_module(f"{__name__}.{name}")
     if name in _LATER:
         return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+    if name in _MEMORY:
+        return getattr(import_module(f"{__name__}.engine").load(), name)
     if name in _SHARED:
         return getattr(import_module(f"{__name__}.shared").default(), name)
     if name == "clock":
