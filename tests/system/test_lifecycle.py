@@ -14,6 +14,7 @@ import pytest
 from tests.ports import free_port
 from tests.system.conftest import LIMIT, Site, kill, wait_until
 from tests.system.load import Load
+from unisono.cli.up import take_down
 from unisono.client import NodeClient, Refused
 from unisono.client.views import ApplicationView
 
@@ -73,6 +74,22 @@ def test_down_leaves_no_process(shop: Site) -> None:
 
     assert len(before) == 6  # three instances, gateway, log process, node
     assert shop.processes() == []
+
+
+def test_down_where_all_is_gone_before_it_looks(site: Site) -> None:
+    """An application that goes faster than it can be watched is down, and not unknown."""
+
+    class LooksLate(NodeClient):
+        def remove(self, name: str) -> None:
+            super().remove(name)
+            wait_until(lambda: not self.applications(), "the application is gone")
+
+    site.write(SHOP)
+    site.start("node")
+    site.wait_for_node()
+    site.run("up", "-d")
+
+    take_down(LooksLate(site.state / "api.sock", timeout=LIMIT), "shop")
 
 
 def test_ps_tells_what_runs(shop: Site) -> None:

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from http import HTTPStatus
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
@@ -105,6 +106,9 @@ def take_down(client: NodeClient, name: str) -> None:
     with watching.Progress(vanishes=True) as progress:
         try:
             watching.wait(watching.Watch(client, name), progress, lambda view: False, fails=False)
+        except Refused as refused:
+            if refused.status != HTTPStatus.NOT_FOUND:
+                raise  # else it was gone before it could be watched
         except NotRunning:
             if not node["ends_when_empty"]:
                 raise  # else it has ended because nothing is left
