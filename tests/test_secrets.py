@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from unisono.api.listeners import Endpoint
-from unisono.client.asking import Node
+from unisono.client.questions import Node
 from unisono.daemon.settings import Settings
 from unisono.node.identity import Identities
 from unisono.node.paths import StateFolder

@@ -21,7 +21,8 @@ from tests.databases import LIMIT
 from tests.transactions.participants import Asked, Party, Says, serving
 from unisono import client
 from unisono.client import transactions
-from unisono.client.asking import Ask, Asking, Node
+from unisono.client.asking import Asking
+from unisono.client.questions import Ask, Node
 
 
 @dataclass

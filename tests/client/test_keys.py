@@ -11,9 +11,9 @@ import pytest
 from tests.client.nodes import NodeProcess
 from tests.databases import LIMIT
 from unisono import client
-from unisono.client.asking import EventParser, ServerSent
 from unisono.client.insisting import insist
 from unisono.client.keys import Watching
+from unisono.client.questions import EventParser, ServerSent
 
 
 async def test_what_is_put_is_there(node: NodeProcess) -> None:

@@ -25,7 +25,8 @@ from tests.databases import LIMIT, wait_for
 from tests.ports import free_port
 from unisono import client
 from unisono.client import participant
-from unisono.client.asking import Ask, Asking, Node, Told
+from unisono.client.asking import Asking
+from unisono.client.questions import Ask, Node, Told
 from unisono.client.transactions import Plan, new_gid
 
 

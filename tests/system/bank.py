@@ -37,7 +37,8 @@ import psutil
 from tests.databases import Postgres, running
 from tests.ports import free_port
 from unisono.client import NodeClient, NodeError
-from unisono.client.asking import Ask, AskingSync, Node
+from unisono.client.asking import AskingSync
+from unisono.client.questions import Ask, Node
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 90.0  # seconds until everything has come to rest

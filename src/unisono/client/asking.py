@@ -1,26 +1,24 @@
 """
-Asks the node whose instance this is, with asyncio and without; what is asked is decided by generators.
+Carries questions to a node and answers back, with asyncio and without.
 
-Where the node is comes from the environment of an instance: ``UNISONO_API`` and ``UNISONO_TOKEN``, or else
-the socket in ``UNISONO_STATE`` and the application's name. Nothing is tried again here.
+What is asked, and where, is in :mod:`.questions`. Nothing is tried again here: the errors say whether that
+would be safe, and :mod:`.insisting` does it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import http.client
-import json
 import os
 import select
 import socket
 import threading
 import time
-from collections.abc import AsyncGenerator, Generator, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
-from urllib.parse import urlencode, urlsplit
+from collections.abc import AsyncGenerator, Generator
+from typing import TypeVar
 
 from unisono.client.errors import MaybeDone, NodeError, NotRunning, Refused
+from unisono.client.questions import Ask, EventParser, Node, Pause, ServerSent, Steps, Told
 
 T = TypeVar("T")
 
@@ -30,124 +28,7 @@ _SPARE = 10.0  # seconds that an answer may take beyond what the node was asked 
 _IDLE_MAX = 64  # connections that are kept
 _CHUNK = 65536
 _HEAD_MAX = 65536
-_EVENT_MAX = 64 << 20  # an event holds all changes of one revision
 _SILENCE = 60.0  # seconds without even a comment, after which a stream is taken for broken
-
-
-@dataclass(frozen=True, kw_only=True)
-class Node:
-    """Where a node answers: a Unix socket, or host and port; and who asks."""
-
-    socket_path: str | None = None
-    host: str = ""
-    port: int = 0
-    token: str | None = field(default=None, repr=False)  # a secret: not for logs
-    namespace: str | None = None
-
-    @classmethod
-    def at(cls, api: str, *, token: str | None = None, namespace: str | None = None) -> Node:
-        """
-        The node at ``unix:/path/of.sock`` or ``http://host:port``.
-
-        Raises:
-            ValueError: It is neither.
-        """
-        if api.startswith("unix:"):
-            return cls(socket_path=api.removeprefix("unix:"), token=token, namespace=namespace)
-        parts = urlsplit(api)
-        if parts.scheme != "http" or not parts.hostname:
-            raise ValueError(f"a node answers at unix:/PATH or http://HOST:PORT, not at {api!r}")
-        return cls(host=parts.hostname, port=parts.port or 80, token=token, namespace=namespace)
-
-    @classmethod
-    def of_environment(cls, environment: Mapping[str, str] = os.environ) -> Node:
-        """
-        The node whose instance this process is.
-
-        Raises:
-            NotRunning: It is none.
-        """
-        api = environment.get("UNISONO_API")
-        if api:
-            return cls.at(api, token=environment.get("UNISONO_TOKEN"))
-        state, application = environment.get("UNISONO_STATE"), environment.get("UNISONO_APPLICATION")
-        if not state or not application:
-            raise NotRunning(
-                "this process is no instance of a node, UNISONO_API is not set; give api= and namespace="
-            )
-        return cls(socket_path=os.path.join(state, "api.sock"), namespace=application)
-
-    def __str__(self) -> str:
-        return self.socket_path or f"{self.host}:{self.port}"
-
-    def target(self, path: str, query: Mapping[str, str]) -> str:
-        """The request's target, with the namespace where one is to be named."""
-        pairs = {**query, **({"namespace": self.namespace} if self.namespace else {})}
-        return f"{path}?{urlencode(pairs)}" if pairs else path
-
-    def headers(self, ask: Ask, body: bytes | None) -> dict[str, str]:
-        """The request's headers."""
-        found = {"Host": "localhost", **dict(ask.headers)}
-        if self.token:
-            found["Authorization"] = f"Bearer {self.token}"
-        if body is not None:
-            found["Content-Type"] = "application/json" if ask.raw is None else "application/octet-stream"
-            found["Content-Length"] = str(len(body))
-        return found
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ask:
-    """
-    One request, with a ``body`` that is sent as JSON, or ``raw`` bytes.
-
-    ``wait`` is for how many seconds the node was asked to wait before it answers.
-    """
-
-    method: str
-    path: str
-    body: Mapping[str, Any] | None = None
-    raw: bytes | None = None
-    query: tuple[tuple[str, str], ...] = ()
-    headers: tuple[tuple[str, str], ...] = ()
-    wait: float = 0.0
-
-    def content(self) -> bytes | None:
-        """What is sent; POST always has JSON."""
-        if self.raw is not None:
-            return self.raw
-        if self.body is None:
-            return b"{}" if self.method == "POST" else None
-        return json.dumps(self.body, separators=(",", ":"), allow_nan=False).encode()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Told:
-    """One answer: what its JSON says, or its bytes where it is none; header names are in lower case."""
-
-    status: int
-    content: Any
-    headers: Mapping[str, str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServerSent:
-    """One server-sent event."""
-
-    kind: str
-    id: str | None
-    data: str
-
-
-@dataclass(frozen=True)
-class Pause:
-    """Wait for so many seconds."""
-
-    seconds: float
-
-
-Steps = Generator[Ask | Pause, Any, T]
-"""What is to be asked, one step after the other: each is sent its answer, or thrown what went wrong."""
 
 
 async def carry_out(asking: Asking, steps: Steps[T]) -> T:
@@ -188,11 +69,6 @@ def carry_out_sync(asking: AskingSync, steps: Steps[T]) -> T:
     except StopIteration as end:
         value: T = end.value
         return value
-
-
-def node_of(api: str | None, namespace: str | None) -> Node:
-    """The node that is named, or the one whose instance this is."""
-    return Node.of_environment() if api is None else Node.at(api, namespace=namespace)
 
 
 class Asking:
@@ -294,7 +170,7 @@ class AskingSync:
         kept = False
         try:
             status, headers, response = self._send(connection, ask)
-            told = _told(status, response.read(), headers)
+            told = Told.of(status, response.read(), headers)
             kept = not response.will_close
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise MaybeDone(f"the node did not answer: {error or type(error).__name__}") from error
@@ -310,7 +186,7 @@ class AskingSync:
         try:
             status, headers, response = self._send(connection, ask)
             if status != OK:
-                told = _told(status, response.read(), headers)
+                told = Told.of(status, response.read(), headers)
                 raise Refused(status, told.content if isinstance(told.content, dict) else {})
             parser = EventParser()
             while chunk := response.read1(_CHUNK):
@@ -371,34 +247,6 @@ def _is_over(connection: http.client.HTTPConnection) -> bool:
     return bool(watched.poll(0))
 
 
-class EventParser:
-    """Takes a stream of server-sent events in pieces of any size, and gives those that are whole."""
-
-    def __init__(self) -> None:
-        self._rest = bytearray()
-
-    def feed(self, data: bytes) -> Iterator[ServerSent]:
-        """
-        The events that ``data`` completes, without comments.
-
-        Raises:
-            ValueError: An event is larger than any that a node sends.
-        """
-        begin = max(0, len(self._rest) - 1)
-        self._rest += data
-        while (end := self._rest.find(b"\n\n", begin)) >= 0:
-            lines = self._rest[:end].decode().split("\n")
-            del self._rest[: end + 2]
-            begin = 0
-            said = {
-                name: value.removeprefix(" ") for name, _, value in (line.partition(":") for line in lines)
-            }
-            if "data" in said:
-                yield ServerSent(kind=said.get("event", "message"), id=said.get("id"), data=said["data"])
-        if len(self._rest) > _EVENT_MAX:
-            raise ValueError(f"an event is larger than {_EVENT_MAX} bytes")
-
-
 def _request(node: Node, ask: Ask) -> bytes:
     body = ask.content()
     lines = [f"{ask.method} {node.target(ask.path, dict(ask.query))} HTTP/1.1"]
@@ -429,16 +277,8 @@ async def _read_head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]
 
 async def _read_body(reader: asyncio.StreamReader, status: int, headers: dict[str, str]) -> tuple[Told, bool]:
     if status in (NO_CONTENT, NOT_MODIFIED):
-        return _told(status, b"", headers), headers.get("connection", "").lower() != "close"
+        return Told.of(status, b"", headers), headers.get("connection", "").lower() != "close"
     if "content-length" not in headers:
-        return _told(status, await reader.read(), headers), False
+        return Told.of(status, await reader.read(), headers), False
     content = await reader.readexactly(int(headers["content-length"]))
-    return _told(status, content, headers), headers.get("connection", "").lower() != "close"
-
-
-def _told(status: int, content: bytes, headers: Mapping[str, str]) -> Told:
-    is_json = headers.get("content-type", "").partition(";")[0].endswith(("/json", "+json"))
-    found: Any = content
-    if is_json:
-        found = json.loads(content) if content else None
-    return Told(status=status, content=found, headers=headers)
+    return Told.of(status, content, headers), headers.get("connection", "").lower() != "close"

@@ -13,7 +13,8 @@ import sys
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
-from unisono.client.asking import Asking, AskingSync, Node, Steps, carry_out, carry_out_sync
+from unisono.client.asking import Asking, AskingSync, carry_out, carry_out_sync
+from unisono.client.questions import Node, Steps
 
 T = TypeVar("T")
 

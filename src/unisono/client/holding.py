@@ -24,11 +24,11 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
-from unisono.client.asking import Ask, ServerSent, Steps
 from unisono.client.connecting import Connection
 from unisono.client.errors import NotAcquired, NotRunning
 from unisono.client.insisting import insist
 from unisono.client.leases import KeptLease, KeptLeaseSync
+from unisono.client.questions import Ask, ServerSent, Steps
 
 TTL, WAIT = 10.0, 60.0  # seconds, where the caller does not say
 LEADERS_PATIENCE = 60.0  # seconds for which leaders are followed without a node

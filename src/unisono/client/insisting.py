@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from unisono.client.asking import Ask, Pause, Steps, Told
 from unisono.client.errors import (
     Changed,
     Fenced,
@@ -23,6 +22,7 @@ from unisono.client.errors import (
     NotRunning,
     Refused,
 )
+from unisono.client.questions import Ask, Pause, Steps, Told
 
 PATIENCE = 10.0
 """Seconds that a request is repeated while the node is away, as it is while it is started again."""

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import quote
 
-from unisono.client.asking import Ask, ServerSent, Steps, Told
 from unisono.client.insisting import insist
+from unisono.client.questions import Ask, ServerSent, Steps, Told
 
 Consistency = Literal["linearizable", "session", "bounded", "eventual"]
 

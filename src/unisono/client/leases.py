@@ -17,10 +17,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 
-from unisono.client.asking import Ask, Steps
 from unisono.client.connecting import Connection
 from unisono.client.errors import Lost, NodeError
 from unisono.client.insisting import insist
+from unisono.client.questions import Ask, Steps
 
 MIN_TTL = 0.1
 

@@ -10,12 +10,12 @@ import asyncio
 from dataclasses import dataclass
 from functools import cache
 
-from unisono.client.asking import Ask, Node, Steps
 from unisono.client.connecting import Connection
 from unisono.client.holding import Holdings, HoldingsSync
 from unisono.client.insisting import insist
 from unisono.client.keyvalue import Kv, KvSync
 from unisono.client.mirroring import Mirror, MirrorSync, Tables
+from unisono.client.questions import Ask, Node, Steps
 
 MAX_TIMESTAMPS = 1 << 16
 """Timestamps of one request."""

@@ -14,9 +14,10 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from unisono.client.asking import AskingSync, Node, carry_out_sync, node_of
+from unisono.client.asking import AskingSync, carry_out_sync
 from unisono.client.errors import NodeError
 from unisono.client.keys import session
+from unisono.client.questions import Node, node_of
 from unisono.client.shared import connect_sync as connect
 from unisono.client.shared import default_sync
 from unisono.client.transactions import TIMEOUT, Branch, Mode, Outcome, Plan, new_gid

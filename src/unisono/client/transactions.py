@@ -21,8 +21,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
-from unisono.client.asking import Ask, Asking, Node, Pause, Steps, Told, carry_out, node_of
+from unisono.client.asking import Asking, carry_out
 from unisono.client.errors import Aborted, BranchRefused, InDoubt, MaybeDone, NodeError, NotRunning, Refused
+from unisono.client.questions import Ask, Node, Pause, Steps, Told, node_of
 
 Mode = Literal["saga", "tcc", "xa", "msg"]
 

@@ -23,7 +23,7 @@ import weakref
 from typing import Literal, cast
 from urllib.parse import quote
 
-from unisono.client.asking import Ask, AskingSync, Node, Told
+from unisono.client.asking import AskingSync
 from unisono.client.errors import NodeError, NotRunning
 from unisono.client.participant.drivers import is_async
 from unisono.client.participant.running import AsyncDriver, Driver
@@ -36,6 +36,7 @@ from unisono.client.participant.upkeep import (
     orphans_async,
     verdict,
 )
+from unisono.client.questions import Ask, Node, Told
 
 FIRST = 2.0  # seconds from the start to the first sweep: the pool may have to be opened first
 EVERY = 60.0  # seconds between two
