@@ -25,7 +25,6 @@ from unisono.node.logs import LINES_AT_ONCE, LogLine, LogQuery, follow_logs, mer
 from unisono.store.base import Entry
 
 _EVENTS = "event/"
-_DIGITS_MAX = 20  # of an id
 _YEAR_9999 = 253_402_300_799  # the last second of it, where the calendar of Python ends
 
 TAIL_MAX = 100_000
@@ -90,8 +89,7 @@ async def events(here: Context, request: Request, query: EventsQuery) -> Streami
 
     The header Last-Event-ID, which browsers send, goes before `after`.
     """
-    last = request.headers.get("last-event-id", "")
-    after = int(last) if last.isdecimal() and len(last) <= _DIGITS_MAX else query.after
+    after = streams.last_event(request, query.after)
     return streams.server_sent(_events(here, after, query.follow, query.application), here.stopping)
 
 

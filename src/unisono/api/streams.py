@@ -12,14 +12,24 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar
 
+from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 T = TypeVar("T")
+A = TypeVar("A")
 
 EVENTS, LINES = "text/event-stream", "application/x-ndjson"
 
+_DIGITS_MAX = 20  # of an id
+
 HEARTBEAT = 15.0
 """Seconds of silence after which a comment is sent, so that a client that vanished is noticed."""
+
+
+def last_event(request: Request, otherwise: A) -> int | A:
+    """The id after which a client goes on: the header Last-Event-ID, which browsers send, where it is one."""
+    said = request.headers.get("last-event-id", "")
+    return int(said) if said.isdecimal() and len(said) <= _DIGITS_MAX else otherwise
 
 
 def server_sent(events: AsyncIterator[bytes], stopping: asyncio.Event) -> StreamingResponse:

@@ -206,6 +206,8 @@ class TestTransactions:
         [
             {"success": [{"put": "a", "value": "no base64"}]},
             {"success": [{"put": "a", "delete": "b"}]},
+            {"success": [{"delete": "a", "value": b64(b"1")}]},
+            {"success": [{"delete": "a", "ttl_ms": 1000}]},
             {"success": [{}]},
             {"compare": [{"key": "a"}]},
             {"compare": [{"key": "a", "created": 0, "modified": 0}]},
@@ -240,6 +242,14 @@ class TestWatch:
             ("changes", "delete"),
         ]
         assert rest[0][1] == last + 1
+
+    async def test_an_id_that_is_none_is_passed_over(self, services: Services) -> None:
+        """As if no event had been seen: all there is comes first."""
+        await services.orders.put("/v1/kv/a", content=b"1")
+        async with events(services.orders, "/v1/watch", **{"last-event-id": "9" * 5000}) as seen:
+            kind, _, data = await anext(seen)
+
+        assert (kind, len(data["changes"])) == ("resync", 1)
 
     async def test_after_compaction_all_there_is_comes_first(self, services: Services) -> None:
         """What is lost is never passed over in silence."""

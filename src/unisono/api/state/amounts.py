@@ -14,8 +14,8 @@ from unisono.api.context import Context
 from unisono.api.operations import Operation
 from unisono.api.problems import Problem
 from unisono.api.state.access import rooms_for
-from unisono.api.state.kv import NamespaceQuery
 from unisono.api.state.rooms import understood
+from unisono.api.state.wire import NamespaceQuery, lease_of
 from unisono.state.quotas import MAX_SIZE, Quota
 
 
@@ -90,7 +90,7 @@ async def acquire_amount(
     """Take an amount, or nothing: 409 (`insufficient`) says what is left. Never waits."""
     async with understood():
         rooms = await rooms_for(here, request, query.namespace, write=(name,))
-        lease = await rooms.holdings.leases.get(_lease(body.lease))
+        lease = await rooms.holdings.leases.get(lease_of(body.lease))
         grant = await rooms.quotas.acquire(name, body.amount, lease=lease.id, request_id=body.request_id)
     return GrantView(request_id=grant.request_id, amount=grant.amount, token=grant.token)
 
@@ -105,12 +105,6 @@ async def release_amount(
         if grant is not None:
             await rooms.quotas.release(grant)
     return Response(status_code=HTTPStatus.NO_CONTENT)
-
-
-def _lease(text: str) -> int:
-    if not text.isascii() or not text.isdecimal():
-        raise ValueError(f"lease: found {text[:40]!r}; the id of a lease is right, a whole number as text")
-    return int(text)
 
 
 def _view(quota: Quota) -> QuotaView:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -20,8 +19,8 @@ from unisono.api.problems import Problem
 from unisono.api.state.access import rooms_for
 from unisono.api.state.fences import fence_text
 from unisono.api.state.holders import holder
-from unisono.api.state.kv import NamespaceQuery
 from unisono.api.state.rooms import Rooms, understood
+from unisono.api.state.wire import NamespaceQuery, lease_of, value_of, value_text
 from unisono.state import holding
 from unisono.state.barriers import MAX_PARTIES
 from unisono.state.elections import LeaderWatch
@@ -166,15 +165,15 @@ async def keep_alive(here: Context, request: Request, query: NamespaceQuery, lea
     """Start a lease's time anew; 410 if it has ended."""
     async with understood():
         rooms = await here.states.of_caller(request, query.namespace)
-        return _lease_view(await rooms.holdings.leases.keep_alive(_id(lease)))
+        return _lease_view(await rooms.holdings.leases.keep_alive(lease_of(lease)))
 
 
 async def end_lease(here: Context, request: Request, query: NamespaceQuery, lease: str) -> Response:
     """End a lease, and give up what is held by it; one that has ended is no error."""
     async with understood():
         rooms = await here.states.of_caller(request, query.namespace)
-        await rooms.holdings.leases.revoke(_id(lease))
-        here.states.holders.forget(_id(lease))
+        await rooms.holdings.leases.revoke(lease_of(lease))
+        here.states.holders.forget(lease_of(lease))
     return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
@@ -236,7 +235,7 @@ async def campaign(
     """Lead, once all who offered themselves earlier have resigned or died; as of a lock."""
     async with understood():
         rooms = await rooms_for(here, request, query.namespace, write=(name,))
-        value = base64.b64decode(body.value, validate=True)
+        value = value_of(body.value)
         return await _acquire(request, rooms, "election", name, body, value=value)
 
 
@@ -255,8 +254,8 @@ async def proclaim(
     """Say something else as the leader; 409 (`fenced`) when another leads."""
     async with understood():
         rooms = await rooms_for(here, request, query.namespace, write=(name,))
-        place = rooms.holdings.place("election", name, _id(body.lease), body.token)
-        await rooms.holdings.say("election", name, place, base64.b64decode(body.value, validate=True))
+        place = rooms.holdings.place("election", name, lease_of(body.lease), body.token)
+        await rooms.holdings.say("election", name, place, value_of(body.value))
     return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
@@ -322,7 +321,7 @@ async def _acquire(
 ) -> Holding:
     leases = rooms.holdings.leases
     own = body.lease is None
-    lease = await (leases.grant(body.ttl_ms / 1000) if own else leases.get(_id(body.lease or "")))
+    lease = await (leases.grant(body.ttl_ms / 1000) if own else leases.get(lease_of(body.lease or "")))
     try:
         wait = body.wait_ms / 1000
         acquiring = rooms.holdings.acquire(kind, name, lease.id, wait=wait, permits=permits, value=value)
@@ -341,7 +340,7 @@ async def _acquire(
 
 async def _release(rooms: Rooms, kind: str, name: str, body: HeldRequest) -> Response:
     async with understood():
-        place = rooms.holdings.place(kind, name, _id(body.lease), body.token)
+        place = rooms.holdings.place(kind, name, lease_of(body.lease), body.token)
         await rooms.holdings.release(kind, name, place)
     return Response(status_code=HTTPStatus.NO_CONTENT)
 
@@ -358,13 +357,7 @@ async def _leader(observed: LeaderWatch) -> bytes:
     found = await anext(observed)
     if found is None:
         return encode(LeaderView())
-    return encode(LeaderView(value=base64.b64encode(found.value).decode(), token=found.token))
-
-
-def _id(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or len(text) > 20:
-        raise ValueError(f"lease: found {text[:40]!r}; the id of a lease is right, a whole number as text")
-    return int(text)
+    return encode(LeaderView(value=value_text(found.value), token=found.token))
 
 
 def _lease_view(lease: holding.Lease) -> LeaseView:

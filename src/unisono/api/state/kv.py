@@ -1,15 +1,13 @@
-"""Endpoints of keys and values: read, write, look back, watch."""
+"""Endpoints of keys and values: read, write, look back, watch. Their JSON is in :mod:`.entries`."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 from starlette.requests import Request
@@ -20,12 +18,22 @@ from unisono.api.context import Context
 from unisono.api.operations import Operation, encode
 from unisono.api.problems import Problem
 from unisono.api.state.access import rooms_for
+from unisono.api.state.entries import (
+    HistoryView,
+    ListingView,
+    Transaction,
+    WrittenView,
+    changes_view,
+    compare_of,
+    entry_view,
+    keys_written,
+    operation_of,
+)
 from unisono.api.state.fences import fences_of
 from unisono.api.state.rooms import understood
+from unisono.api.state.wire import Namespace, NamespaceQuery
 from unisono.state.kv import MAX_LISTING, Consistency, KvWatch, Read, Written
 from unisono.state.names import MAX_KEY_BYTES
-from unisono.state.watching import Changes
-from unisono.store import base
 from unisono.store.base import Entry
 
 TOKEN = "consistency-token"  # noqa: S105 - the name of a header
@@ -33,48 +41,13 @@ REVISION = "unisono-revision"
 REQUEST_ID = "idempotency-key"
 
 _ETAG = re.compile(r'"(\d{1,19})"')
-_Namespace = Annotated[str | None, Field(description="Whose state; a service's own is known by its token.")]
-
-
-@dataclass(frozen=True, kw_only=True)
-class EntryView:
-    """A key as it was last changed; ``value`` is base64, ``created`` and ``modified`` are revisions."""
-
-    key: str
-    value: str
-    created: int
-    modified: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class ListingView:
-    """Entries in the order of their keys; with ``more``, go on ``after`` the last at this ``revision``."""
-
-    entries: list[EntryView]
-    revision: int
-    more: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class HistoryView:
-    """What a key has been since it was last made, the newest first."""
-
-    entries: list[EntryView]
-
-
-@dataclass(frozen=True, kw_only=True)
-class WrittenView:
-    """Whether the compares held, and the revision after it."""
-
-    succeeded: bool
-    revision: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadQuery:
     """How fresh the answer must be, or as of when."""
 
-    namespace: _Namespace = None
+    namespace: Namespace = None
     consistency: Annotated[
         Consistency, Field(description="linearizable, session (with a token), bounded, or eventual.")
     ] = Consistency.LINEARIZABLE
@@ -88,7 +61,7 @@ class ReadQuery:
 class ScanQuery:
     """Which keys."""
 
-    namespace: _Namespace = None
+    namespace: Namespace = None
     prefix: Annotated[str, Field(description="Only keys that begin so.")] = ""
     after: Annotated[str, Field(description="Only keys that come after this one.")] = ""
     limit: Annotated[int, Field(ge=1, le=MAX_LISTING)] = 1000
@@ -102,7 +75,7 @@ class HistoryQuery:
     """Whose history."""
 
     key: Annotated[str, Field(description=f"1 to {MAX_KEY_BYTES} bytes.")]
-    namespace: _Namespace = None
+    namespace: Namespace = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
 
 
@@ -110,7 +83,7 @@ class HistoryQuery:
 class WriteQuery:
     """How long it lives."""
 
-    namespace: _Namespace = None
+    namespace: Namespace = None
     ttl_ms: Annotated[
         int | None, Field(ge=1, description="The key goes after that, or a sixteenth later.")
     ] = None
@@ -120,49 +93,11 @@ class WriteQuery:
 class WatchQuery:
     """Which changes."""
 
-    namespace: _Namespace = None
+    namespace: Namespace = None
     prefix: Annotated[str, Field(description="Only keys that begin so.")] = ""
     after: Annotated[
         int | None, Field(ge=0, description="What came after this revision; all there is, when left out.")
     ] = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class NamespaceQuery:
-    """Whose state."""
-
-    namespace: _Namespace = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """One condition: ``created`` or ``modified`` (a revision, 0: there is none) or ``value`` (base64)."""
-
-    key: str
-    created: int | None = None
-    modified: int | None = None
-    value: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Change:
-    """One change: ``put`` or ``delete`` names the key; ``value`` is base64."""
-
-    put: str | None = None
-    delete: str | None = None
-    value: str = ""
-    ttl_ms: Annotated[int | None, Field(ge=1)] = None
-    prefix: Annotated[bool, Field(description="Delete all keys that begin so.")] = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Transaction:
-    """Do ``success`` if every compare holds, else ``failure``, at one revision."""
-
-    compare: tuple[Comparison, ...] = ()
-    success: tuple[Change, ...] = ()
-    failure: tuple[Change, ...] = ()
-    request_id: str | None = None
 
 
 async def get(here: Context, request: Request, key: str, query: ReadQuery) -> Response:
@@ -240,7 +175,7 @@ async def scan(here: Context, request: Request, query: ScanQuery) -> Response:
             token=request.headers.get(TOKEN),
         )
     listing = ListingView(
-        entries=[_view(entry) for entry in found.entries], revision=found.revision, more=found.more
+        entries=[entry_view(entry) for entry in found.entries], revision=found.revision, more=found.more
     )
     return _json(encode(listing), {TOKEN: found.token, REVISION: str(found.revision)})
 
@@ -250,22 +185,22 @@ async def history(here: Context, request: Request, query: HistoryQuery) -> Histo
     async with understood():
         rooms = await rooms_for(here, request, query.namespace, read=(query.key,))
         entries = await rooms.kv.history(query.key, limit=query.limit)
-    return HistoryView(entries=[_view(entry) for entry in entries])
+    return HistoryView(entries=[entry_view(entry) for entry in entries])
 
 
 async def transact(here: Context, request: Request, query: NamespaceQuery, body: Transaction) -> Response:
     """Compare and change several keys at one revision; with `request_id` a repeat has one effect."""
     async with understood():
         rooms = await rooms_for(
-            here, request, query.namespace, read=[each.key for each in body.compare], write=_written(body)
+            here, request, query.namespace, read=[each.key for each in body.compare], write=keys_written(body)
         )
-        compares = [_compare(each) for each in body.compare]
+        compares = [compare_of(each) for each in body.compare]
         changes = []
         for listed in (body.success, body.failure):
             done = []
             for change in listed:
                 lease = None if change.ttl_ms is None else await rooms.kv.lease(change.ttl_ms / 1000)
-                done.append(_change(change, lease))
+                done.append(operation_of(change, lease))
             changes.append(done)
         written = await rooms.kv.transact(
             compares=compares,
@@ -285,8 +220,7 @@ async def watch(here: Context, request: Request, query: WatchQuery) -> Streaming
     Each event holds all changes of one revision, which is its id: `changes`, or `resync` with all there is,
     where a gap can't be helped. The header Last-Event-ID goes before `after`.
     """
-    last = request.headers.get("last-event-id", "")
-    after = int(last) if last.isdecimal() else query.after
+    after = streams.last_event(request, query.after)
     async with understood():
         rooms = await rooms_for(here, request, query.namespace, read=(query.prefix,))
         watched = rooms.kv.watch(query.prefix, after=after)
@@ -296,43 +230,8 @@ async def watch(here: Context, request: Request, query: WatchQuery) -> Streaming
 async def _told(watched: KvWatch) -> AsyncIterator[bytes]:
     async with aclosing(watched) as changes:
         async for change in changes:
-            yield _event(change)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChangeView:
-    """One key's change; without ``value`` it was removed."""
-
-    kind: Literal["put", "delete"]
-    key: str
-    revision: int
-    value: str | None = None
-    created: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChangesView:
-    """All that changed at one revision, or all there is."""
-
-    revision: int
-    changes: list[ChangeView]
-
-
-def _event(changes: Changes) -> bytes:
-    views = [
-        ChangeView(kind="delete", key=event.key, revision=event.revision)
-        if event.entry is None
-        else ChangeView(
-            kind="put",
-            key=event.key,
-            revision=event.revision,
-            value=_encoded(event.entry.value),
-            created=event.entry.created,
-        )
-        for event in changes.events
-    ]
-    data = encode(ChangesView(revision=changes.revision, changes=views))
-    return streams.event(data, kind="resync" if changes.resync else "changes", id=changes.revision)
+            kind = "resync" if change.resync else "changes"
+            yield streams.event(encode(changes_view(change)), kind=kind, id=change.revision)
 
 
 def _expected(request: Request) -> int | None:
@@ -351,52 +250,6 @@ def _expected(request: Request) -> int | None:
     if found is None:
         raise ValueError(f'If-Match: found {match!r}; the ETag of a read is right, such as "17"')
     return int(found[1])
-
-
-def _written(transaction: Transaction) -> list[str]:
-    changes = (*transaction.success, *transaction.failure)
-    return [name for change in changes for name in (change.put, change.delete) if name is not None]
-
-
-def _compare(written: Comparison) -> base.Compare:
-    given = {
-        base.Field.CREATED: written.created,
-        base.Field.MODIFIED: written.modified,
-        base.Field.VALUE: None if written.value is None else _decoded(written.value),
-    }
-    named = [(field, target) for field, target in given.items() if target is not None]
-    if len(named) != 1:
-        raise ValueError(f"compare of {written.key!r}: exactly one of created, modified and value is right")
-    field, target = named[0]
-    return base.Compare(key=written.key, field=field, target=target)
-
-
-def _change(written: Change, lease: int | None) -> base.Put | base.Delete:
-    if (written.put is None) == (written.delete is None):
-        raise ValueError("a change has either put or delete, with the key")
-    if written.put is not None:
-        if written.prefix:
-            raise ValueError(f"put {written.put!r}: prefix is for delete")
-        return base.Put(key=written.put, value=_decoded(written.value), lease=lease)
-    assert written.delete is not None  # noqa: S101 - one of the two is there
-    return base.Delete(key=written.delete, prefix=written.prefix)
-
-
-def _decoded(text: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except binascii.Error as error:
-        raise ValueError("a value is not base64") from error
-
-
-def _encoded(value: bytes) -> str:
-    return base64.b64encode(value).decode()
-
-
-def _view(entry: Entry) -> EntryView:
-    return EntryView(
-        key=entry.key, value=_encoded(entry.value), created=entry.created, modified=entry.modified
-    )
 
 
 def _etag(entry: Entry) -> str:

@@ -13,8 +13,8 @@ from unisono.api.context import Context
 from unisono.api.operations import Operation
 from unisono.api.problems import Problem
 from unisono.api.state.access import rooms_for
-from unisono.api.state.kv import NamespaceQuery
 from unisono.api.state.rooms import understood
+from unisono.api.state.wire import NamespaceQuery
 from unisono.state.oracle import MAX_COUNT
 from unisono.timestamps.hybrid import DriftError
 
