@@ -6,16 +6,17 @@ a read must be, each reader says (:class:`Consistency`). Revisions are the store
 in all namespaces.
 
 How a request is done once is in :mod:`.requests`, what a fencing token guards in :mod:`.guarded`, how a
-watch survives compaction in :mod:`.watching`, what a reader carries along in :mod:`.tokens`.
+watch survives compaction in :mod:`.watching`, what a reader carries along in :mod:`.tokens`, what was read
+last in :mod:`.cache`.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from unisono.state.cache import Cache, Seen
 from unisono.state.errors import fenced
 from unisono.state.guarded import Unmet, run
 from unisono.state.leases import Clock, LeasePool, monotonic
@@ -41,9 +42,6 @@ MAX_LISTING = 10_000  # entries of one scan
 MAX_HISTORY = 1000
 EVENTUAL_STALENESS = 5.0
 """Seconds that a read may lag at ``eventual``, and at ``session`` behind what others wrote."""
-
-_CACHE_BYTES = 16 * 1024 * 1024
-_ENTRY_BYTES = 256  # of the cache, beside key and value
 
 
 class Consistency(StrEnum):
@@ -106,7 +104,7 @@ class Kv:
         self._keys = f"{home}kv/"
         self._leases = LeasePool(store, clock=clock)
         self._requests = Requests(store, f"{home}request/", self._leases)
-        self._cache = _Cache()
+        self._cache = Cache()
 
     async def get(
         self,
@@ -144,7 +142,7 @@ class Kv:
         snapshot = await self._store.scan(raw)
         self._check_not_behind(snapshot.revision, least)
         entry = next((self._user(entry) for entry in snapshot.entries), None)
-        seen = _Seen(entry=entry, revision=snapshot.revision, asked=asked)
+        seen = Seen(entry=entry, revision=snapshot.revision, asked=asked)
         self._cache.put(raw, seen)
         return self._read(seen)
 
@@ -158,7 +156,7 @@ class Kv:
         """
         snapshot = await self._store.scan(self._raw(key), revision=revision)
         entry = next((self._user(entry) for entry in snapshot.entries), None)
-        return self._read(_Seen(entry=entry, revision=revision, asked=self._clock()))
+        return self._read(Seen(entry=entry, revision=revision, asked=self._clock()))
 
     async def scan(
         self,
@@ -351,7 +349,7 @@ class Kv:
         )
         return replace(changes, events=events)
 
-    def _read(self, seen: _Seen) -> Read:
+    def _read(self, seen: Seen) -> Read:
         token = self._tokens.make(self._namespace, seen.revision)
         return Read(entry=seen.entry, revision=seen.revision, token=token)
 
@@ -379,42 +377,3 @@ class KvWatch:
     async def aclose(self) -> None:
         """Let go of it."""
         await self._watch.aclose()
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Seen:
-    """What the store answered to a question asked at ``asked``."""
-
-    entry: Entry | None
-    revision: int
-    asked: float
-
-
-class _Cache:
-    """The answers last used, up to a number of bytes."""
-
-    def __init__(self) -> None:
-        self._seen: OrderedDict[str, _Seen] = OrderedDict()
-        self._bytes = 0
-
-    def get(self, key: str) -> _Seen | None:
-        seen = self._seen.get(key)
-        if seen is not None:
-            self._seen.move_to_end(key)
-        return seen
-
-    def put(self, key: str, seen: _Seen) -> None:
-        before = self._seen.pop(key, None)
-        if before is not None:
-            self._bytes -= _size(key, before)
-            if before.revision > seen.revision:
-                seen = before  # an answer that was overtaken on its way
-        self._seen[key] = seen
-        self._bytes += _size(key, seen)
-        while self._bytes > _CACHE_BYTES:
-            oldest, dropped = self._seen.popitem(last=False)
-            self._bytes -= _size(oldest, dropped)
-
-
-def _size(key: str, seen: _Seen) -> int:
-    return _ENTRY_BYTES + len(key) + (0 if seen.entry is None else len(seen.entry.value))
