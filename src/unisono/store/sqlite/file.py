@@ -1,68 +1,31 @@
 """
-The store's file: what is on disk, in which order it gets there, and what a failure of it means.
+The store's file: what is written to it and read from it, and what a failure of it means.
 
 Synchronous and used by one thread at a time (:mod:`unisono.store.sqlite.writer`); it knows nothing of
-the event loop, of watches, or of what is current in memory.
+the event loop, of watches, or of what is current in memory. What lies in it is said in :mod:`.format`.
 
-One table holds every change, in the order in which it happened; the current entries are the last change of
-each key and are read into memory once, at the start. A row names the row that it replaced. So compaction up
-to a revision deletes exactly the rows named by those up to it, and needs no index; and the state at an older
-revision is the current one with the rows since taken back.
-
-Durability: WAL with synchronous=FULL, that is one fsync of the log for each commit, before it returns
-(https://sqlite.org/pragma.html#pragma_synchronous). Exclusive locking keeps every other process out.
+The current entries are the last change of each key and are read into memory once, at the start. Compaction
+up to a revision deletes exactly the rows named by those up to it, and needs no index; and the state at an
+older revision is the current one with the rows since taken back.
 """
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from unisono.store.base import Batch, Broken, Entry, Event, MaybeDone, StoreError
 from unisono.store.limits import prefix_end
+from unisono.store.sqlite.format import COLUMNS, INSERTS, checksum_of, connect, damaged, row_of
 from unisono.store.sqlite.mirror import Change, Mirror
 from unisono.store.watching import Page, Scope
-
-FORMAT = 1
-_APPLICATION_ID = 0x556E6973  # "Unis", so that no other program's database is taken for ours
-_WAL_BYTES_KEPT = 16 * 1024 * 1024  # a log that grew beyond it is cut once its content is in the file
-_BUSY_TIMEOUT = 1.0  # seconds: a predecessor that was killed may still be on its way out
 
 # Each of these bounds one piece of work between two commits, so that no reader holds up the writers.
 _PAGE_ROWS = 2048
 _PAGE_BYTES = 4 * 1024 * 1024
 _SWEEP_ROWS = 4096  # as many as the jobs of a batch: sweeping keeps up with writers
-
-_SCHEMA = """
-CREATE TABLE change (
-  id INTEGER PRIMARY KEY,     -- the order of all changes; never used again
-  revision INTEGER NOT NULL,  -- never falls from row to row
-  previous INTEGER,           -- id of the entry replaced or removed; NULL if there was none
-  key TEXT NOT NULL,
-  created INTEGER,            -- revision that made the key; NULL when the key was removed
-  lease INTEGER,
-  checksum INTEGER NOT NULL,  -- CRC-32 of all the rest
-  value BLOB                  -- NULL when the key was removed
-);
-CREATE TABLE lease (id INTEGER PRIMARY KEY, ttl REAL NOT NULL);
-CREATE TABLE mark (           -- a single row
-  compacted INTEGER NOT NULL, -- oldest revision still there
-  swept INTEGER NOT NULL,     -- id up to which compaction has deleted
-  lease INTEGER NOT NULL      -- last id given to a lease
-);
-INSERT INTO mark VALUES (0, 0, 0);
-"""
-
-_COLUMNS = 8
-_INSERTS = {
-    count: "INSERT INTO change VALUES " + ", ".join([f"({', '.join('?' * _COLUMNS)})"] * count)  # noqa: S608
-    for count in (64, 16, 4, 1)
-}
-"""How to insert so many changes at once; few statements, so that all stay prepared."""
 
 
 @dataclass(frozen=True)
@@ -99,19 +62,7 @@ class File:
             Broken: It can't be opened, is in use, damaged, of a newer format, or not a store's.
         """
         self._path = path
-        try:
-            _create(path)
-            self._db = sqlite3.connect(path, timeout=_BUSY_TIMEOUT, isolation_level=None)
-        except (OSError, sqlite3.Error) as error:
-            raise Broken(f"{path} can't be opened: {error}") from error
-        try:
-            self._prepare()
-        except sqlite3.Error as error:
-            self._db.close()
-            raise Broken(_why_not_opened(path, error)) from error
-        except BaseException:
-            self._db.close()
-            raise
+        self._db = connect(path)
 
     def load(self) -> Contents:
         """
@@ -123,7 +74,7 @@ class File:
         try:
             return self._load()
         except (sqlite3.Error, TypeError, ValueError) as error:  # a column of the wrong type, no UTF-8, ...
-            raise Broken(_damaged(self._path, str(error))) from error
+            raise Broken(damaged(self._path, str(error))) from error
 
     def close(self) -> None:
         """Copy the log into the file and let go of it."""
@@ -149,9 +100,9 @@ class File:
         Many of them take one statement: each step of one lets go of the interpreter, and has to wait for it
         again while the event loop is busy.
         """
-        columns = [column for change in changes for column in _row(change)]
-        for count, statement in _INSERTS.items():
-            width = count * _COLUMNS
+        columns = [column for change in changes for column in row_of(change)]
+        for count, statement in INSERTS.items():
+            width = count * COLUMNS
             while len(columns) >= width:
                 self._db.execute(statement, columns[:width])
                 del columns[:width]
@@ -284,49 +235,18 @@ class File:
             goes_on=False,
         )
 
-    def _prepare(self) -> None:
-        db = self._db
-        db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        self._check_format()
-        (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
-        if mode != "wal":
-            raise Broken(f"{self._path}: SQLite can't keep a write-ahead log there, only {mode!r}")
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES_KEPT}")
-        if db.execute("PRAGMA user_version").fetchone() == (0,):
-            db.executescript(
-                f"BEGIN IMMEDIATE; {_SCHEMA}"
-                f"PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {FORMAT}; COMMIT;"
-            )
-        # A predecessor killed between write and fsync leaves commits in the log that nobody was told
-        # of and that no fsync covers, yet SQLite takes them for committed. Whoever reads them now
-        # must find them after a power loss, so bring them to disk before anyone can.
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-
-    def _check_format(self) -> None:
-        (found,) = self._db.execute("PRAGMA user_version").fetchone()
-        (owner,) = self._db.execute("PRAGMA application_id").fetchone()
-        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        if owner != _APPLICATION_ID and (tables or found):
-            raise Broken(f"{self._path} is a database, but not a unisono store: give another path")
-        if found > FORMAT:
-            raise Broken(
-                f"{self._path} has format {found}, this version of unisono knows formats up to {FORMAT}:"
-                " start the newer version"
-            )
-
     def _load(self) -> Contents:
         (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
-            raise Broken(_damaged(self._path, verdict))
+            raise Broken(damaged(self._path, verdict))
         compacted, swept, last_lease = self._marks()
         newest, last_row = compacted, swept
         entries: dict[str, Entry] = {}
         rows: dict[str, int] = {}
         for *columns, checksum, value in self._db.execute("SELECT * FROM change ORDER BY id"):
             id, revision, _, key, created, lease = columns
-            if checksum != _checksum(tuple(columns), value):
-                raise Broken(_damaged(self._path, f"the checksum of change {id} is wrong"))
+            if checksum != checksum_of(tuple(columns), value):
+                raise Broken(damaged(self._path, f"the checksum of change {id} is wrong"))
             newest, last_row = max(newest, revision), max(last_row, id)
             if value is None:
                 entries.pop(key, None)
@@ -368,44 +288,3 @@ class File:
             else:
                 low = found[0] + 1
         return low
-
-
-def _create(path: Path) -> None:
-    """Make an empty file that only its owner may read, and make its name durable."""
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    except FileExistsError:
-        return
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _row(change: Change) -> tuple[int | str | bytes | None, ...]:
-    created = lease = value = None
-    if change.entry is not None:
-        created, lease, value = change.entry.created, change.entry.lease, change.entry.value
-    columns = (change.row, change.revision, change.previous, change.key, created, lease)
-    return (*columns, _checksum(columns, value), value)
-
-
-def _checksum(columns: tuple[int | str | None, ...], value: bytes | None) -> int:
-    # ascii(), for what repr() makes of a character depends on the version of Python's Unicode tables.
-    return zlib.crc32(value or b"", zlib.crc32(ascii(columns).encode()))
-
-
-def _why_not_opened(path: Path, error: sqlite3.Error) -> str:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code
-    if code == sqlite3.SQLITE_BUSY:
-        return f"{path} is in use by another process: stop that one, or give another path"
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return _damaged(path, str(error))
-    if code == sqlite3.SQLITE_FULL:
-        return f"{path} can't be opened: its disk is full; free space"
-    return f"{path} can't be opened: {error}"
-
-
-def _damaged(path: Path, what: str) -> str:
-    return f"{path} is damaged ({what}): restore a copy of it, or move it away to start empty"
