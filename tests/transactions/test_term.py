@@ -11,7 +11,7 @@ import pytest
 
 from tests.state.virtual import VirtualLoop, now
 from tests.transactions.conftest import Services
-from tests.transactions.simulation import Disk
+from tests.transactions.disk import Disk
 from unisono.store.base import Batch, MaybeDone, NotDone
 from unisono.transactions import term
 from unisono.transactions.calls import HttpCaller
