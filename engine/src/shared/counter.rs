@@ -9,9 +9,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::SharedError;
+use super::files::whole_file;
 use super::layout::{self, LAYOUT};
 use super::mapping::Mapping;
-use super::reader::whole_file;
 
 const MAGIC: u64 = u64::from_ne_bytes(*b"UNISHCNT");
 /// Words of the file: magic, layout, and in a cache line of its own the number.

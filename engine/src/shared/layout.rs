@@ -125,3 +125,14 @@ pub fn unique() -> u64 {
 pub fn load<W: Word>(words: &[W], index: usize) -> u64 {
     words[index].load(Ordering::Relaxed)
 }
+
+/// Which word is the bucket of `hash`.
+pub fn bucket(words: &[AtomicU64], hash: u64) -> usize {
+    header::END + to_index(hash & (load(words, header::BUCKETS) - 1))
+}
+
+/// A word as a place in memory.
+#[expect(clippy::cast_possible_truncation, reason = "an index into memory of a machine of 64 bits")]
+pub fn to_index(word: u64) -> usize {
+    word as usize
+}

@@ -1,8 +1,9 @@
-//! A table in real shared memory: one writer, any number of readers in any process, and a read is no system call.
+//! Real shared memory: tables here, and beside them [`Counter`]s and rings ([`Producer`], [`Consumer`]).
 //!
-//! The table is a file of fixed size, best in `/dev/shm`, one for each namespace: its size is the namespace's quota,
-//! its permissions say who may read. [`Writer`] fills it, [`Reader`] looks things up; `layout` says where things
-//! lie, `mapping` holds the only unsafe code. What goes in and why is the caller's.
+//! A table has one writer, any number of readers in any process, and a read is no system call. It is a file of fixed
+//! size, best in `/dev/shm`, one for each namespace: its size is the namespace's quota, its permissions say who may
+//! read. [`Writer`] fills it, [`Reader`] looks things up; `layout` says where things lie, `files` how they come to be,
+//! `mapping` holds the only unsafe code. What goes in and why is the caller's.
 //!
 //! # Never torn
 //! Each entry is a block behind a sequence lock: odd while it changes. The writer stores the odd number, then (after
@@ -25,11 +26,13 @@
 //! Source of the memory order: Boehm, "Can Seqlocks Get Along With Programming Language Memory Models?", MSPC 2012.
 
 mod counter;
+mod files;
 mod layout;
 mod mapping;
 mod reader;
 mod ring;
 mod sequence;
+mod slots;
 mod writer;
 
 #[cfg(test)]
@@ -45,12 +48,12 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-/// Why a table could not be made, written or read.
+/// Why something in shared memory could not be made, written or read.
 #[derive(Debug)]
 pub enum SharedError {
     /// The file can't be opened, made or mapped.
     Io(PathBuf, io::Error),
-    /// The file is no table, or one of another layout; says what was found and what would be right.
+    /// The file is not what it was opened as, or of another layout; says what was found and what would be right.
     Foreign(PathBuf, String),
     /// The entry changes just now, or its writer died while it did: ask the store.
     Unreadable,

@@ -4,16 +4,15 @@
 //! and so is each repetition.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::SharedError;
-use super::layout::{self, block, header, load};
+use super::files::whole_file;
+use super::layout::{self, block, bucket, header, load, to_index};
 use super::mapping::Mapping;
 use super::sequence;
-use super::writer::{bucket, to_index};
 
 /// How often a look-up begins anew before it says that the entry can't be read: some 100 microseconds.
 const TRIES: u32 = 4096;
@@ -218,7 +217,7 @@ fn look(words: &[AtomicU64], key: &[u8], hash: u64, room: &mut Room) -> Look {
             Seen::Same(read) => return Look::Found(read),
             Seen::Wrong => return Look::Damaged,
             // It was freed, or serves another chain since: this one goes on elsewhere.
-            Seen::Other if free || super::writer::bucket(words, other) != bucket => return Look::Again,
+            Seen::Other if free || layout::bucket(words, other) != bucket => return Look::Again,
             Seen::Other => at = next,
         }
     }
@@ -278,28 +277,6 @@ pub(super) fn open(path: &Path) -> Result<Mapping, SharedError> {
         return Err(foreign(format!("is damaged: it has {words} words and says {buckets} buckets")));
     }
     Ok(mapping)
-}
-
-/// Words of `file`, if it is a whole `kind` of thing, as its `magic` says, of our layout and of at least `least` words.
-pub(super) fn whole_file(file: &File, path: &Path, magic: u64, kind: &str, least: usize) -> Result<u64, SharedError> {
-    let foreign = |reason: String| SharedError::Foreign(path.to_owned(), reason);
-    let length = file.metadata().map_err(|error| SharedError::Io(path.to_owned(), error))?.len();
-    let mut raw = [0; 24];
-    if file.read_exact_at(&mut raw, 0).is_err() || layout::word(&raw, header::MAGIC) != magic {
-        return Err(foreign(format!("is no {kind} of unisono")));
-    }
-    let found = layout::word(&raw, header::LAYOUT);
-    if found != layout::LAYOUT {
-        let ours = layout::LAYOUT;
-        return Err(foreign(format!(
-            "has layout {found}, this version of unisono reads layout {ours}; use the version that the node has"
-        )));
-    }
-    let words = layout::word(&raw, header::WORDS);
-    if words.checked_mul(8) != Some(length) || words < least as u64 {
-        return Err(foreign(format!("is damaged: {length} bytes, and it says {words} words")));
-    }
-    Ok(words)
 }
 
 /// Nanoseconds of the machine's monotonic clock, the same in each process; read without a system call on Linux.

@@ -1,50 +1,22 @@
 //! A bounded ring: one producer, any number of consumers that each see every message, or are told how many they lost.
 //!
-//! Each slot is behind a sequence lock, as the blocks of a table are: message `n` lies in slot `n % slots`, whose number
-//! is `2n + 1` while it is written and `2n + 2` after that. `HEAD` counts what has been written. A producer never waits
-//! for consumers; one that falls behind by more than the slots finds a later number and knows what it lost. Consumers
-//! write nothing, so their death leaves nothing; a producer that dies in mid-write leaves a message that was never
-//! counted, and its slot is written again by the next one.
+//! A producer never waits for consumers; one that falls behind by more than the slots finds a later number and knows what
+//! it lost. Consumers write nothing, so their death leaves nothing; a producer that dies in mid-write leaves a message
+//! that was never counted, and its slot is written again by the next one. How messages lie in the slots is [`super::slots`]'.
 
 use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
-
 use super::SharedError;
-use super::layout::{self, LAYOUT, load};
+use super::files::{self, whole_file};
+use super::layout::{self, LAYOUT, load, to_index};
 use super::mapping::Mapping;
-use super::reader::whole_file;
-use super::sequence::{self, Word};
-use super::writer::{beside, to_index};
+use super::slots::{Look, header, look, slot, write};
 
 const MAGIC: u64 = u64::from_ne_bytes(*b"UNISHRNG");
-
-/// Words of the header, by what they hold.
-mod header {
-    pub const SLOTS: usize = 3;
-    /// Words of a slot.
-    pub const STRIDE: usize = 4;
-    /// 1 once another ring has taken this one's place.
-    pub const RETIRED: usize = 5;
-    /// Messages that have been written. In a cache line of its own.
-    pub const HEAD: usize = 8;
-    pub const END: usize = 16;
-}
-
-/// Words of a slot, by what they hold.
-mod slot {
-    pub const SEQUENCE: usize = 0;
-    /// Bytes of the message.
-    pub const LENGTH: usize = 1;
-    pub const BODY: usize = 2;
-}
-
 /// Slots of a ring, at most.
-pub const SLOTS_MAX: usize = 1 << 24;
+const SLOTS_MAX: usize = 1 << 24;
 
 /// Writes a ring; one process at a time may.
 pub struct Producer {
@@ -74,12 +46,10 @@ impl Producer {
                 "{slots} messages of {message_bytes} bytes; 1 byte or more, and {most} in all, would be right"
             )));
         }
-        let failed = |error| SharedError::Io(path.to_owned(), error);
-        let lock = file(&beside(path, "writer")).map_err(failed)?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| SharedError::Busy(path.to_owned()))?;
+        let lock = files::lock_of_writer(path)?;
         let mapping = match same(path, slots, stride) {
             Some(mapping) => mapping,
-            None => make(path, slots, stride, words).map_err(failed)?,
+            None => make(path, slots, stride, words)?,
         };
         Ok(Self { mapping, slots, stride, _lock: lock })
     }
@@ -178,68 +148,6 @@ impl Consumer {
     }
 }
 
-/// Writes message `number`, then counts it.
-fn write<W: Word>(words: &[W], number: u64, slots: usize, stride: usize, message: &[u8]) {
-    let at = place(number, slots, stride);
-    sequence::change(&words[at + slot::SEQUENCE], number * 2 + 1, number * 2 + 2, || {
-        words[at + slot::LENGTH].store(message.len() as u64, Ordering::Relaxed);
-        for i in 0..layout::words(message.len()) {
-            words[at + slot::BODY + i].store(layout::word(message, i), Ordering::Relaxed);
-        }
-    });
-    words[header::HEAD].store(number + 1, Ordering::Release);
-}
-
-enum Look {
-    Taken(Vec<u8>),
-    /// So many from `next` on were written over, or are being so.
-    Lost(u64),
-    Damaged,
-}
-
-/// One look for message `next`, of `head` that were counted.
-fn look<W: Word>(words: &[W], head: u64, next: u64, slots: usize, stride: usize) -> Look {
-    let oldest = head.saturating_sub(slots as u64);
-    if next < oldest {
-        return Look::Lost(oldest - next);
-    }
-    let at = place(next, slots, stride);
-    let wanted = next * 2 + 2;
-    let number = sequence::before(&words[at + slot::SEQUENCE]);
-    if number < wanted {
-        return Look::Damaged; // it was counted, and it is not there
-    }
-    let found = if number == wanted { read(&words[at..at + stride]) } else { None };
-    if number > wanted || !sequence::stood(&words[at + slot::SEQUENCE], number) {
-        return Look::Lost(1); // a later one is written over it
-    }
-    found.map_or(Look::Damaged, Look::Taken)
-}
-
-/// What the slot seems to hold; to be believed only if its sequence number stood still.
-fn read<W: Word>(slot: &[W]) -> Option<Vec<u8>> {
-    let length = to_index(load(slot, slot::LENGTH));
-    let words = layout::words(length);
-    if words > slot.len() - slot::BODY {
-        return None;
-    }
-    let mut message = Vec::with_capacity(words * 8);
-    for i in 0..words {
-        message.extend_from_slice(&load(slot, slot::BODY + i).to_ne_bytes());
-    }
-    message.truncate(length);
-    Some(message)
-}
-
-/// Where the slot of message `number` begins.
-fn place(number: u64, slots: usize, stride: usize) -> usize {
-    header::END + to_index(number & (slots as u64 - 1)) * stride
-}
-
-fn file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
-}
-
 /// The ring at `path`, if it has these measures.
 fn same(path: &Path, slots: usize, stride: usize) -> Option<Mapping> {
     let (mapping, found_slots, found_stride) = open(path, true).ok()?;
@@ -247,13 +155,9 @@ fn same(path: &Path, slots: usize, stride: usize) -> Option<Mapping> {
 }
 
 /// Makes a whole ring, then puts it in the place of the one before, which it retires.
-fn make(path: &Path, slots: usize, stride: usize, words: usize) -> io::Result<Mapping> {
-    let fresh = beside(path, "new");
-    let _ = std::fs::remove_file(&fresh); // of a producer that died before it was done
-    let made = file(&fresh)?;
-    // Taken now: where memory is short, a later write would end the process by SIGBUS.
-    fallocate(&made, FallocateFlags::empty(), 0, words as u64 * 8)?;
-    let mapping = Mapping::new(&made, words, true)?;
+fn make(path: &Path, slots: usize, stride: usize, words: usize) -> Result<Mapping, SharedError> {
+    let made = files::fresh(path, words as u64 * 8)?;
+    let mapping = Mapping::new(&made, words, true).map_err(|error| SharedError::Io(path.to_owned(), error))?;
     for (index, value) in [
         (layout::header::MAGIC, MAGIC),
         (layout::header::LAYOUT, LAYOUT),
@@ -264,7 +168,7 @@ fn make(path: &Path, slots: usize, stride: usize, words: usize) -> io::Result<Ma
         mapping.words()[index].store(value, Ordering::Relaxed);
     }
     let before = open(path, true);
-    std::fs::rename(&fresh, path)?;
+    files::put_in_place(path)?;
     if let Ok((before, ..)) = before {
         before.words()[header::RETIRED].store(1, Ordering::Release);
     }
@@ -403,46 +307,6 @@ mod tests {
             for number in 0..MESSAGES {
                 producer.push(&number.to_ne_bytes().repeat(to_index(1 + number % 8))).unwrap();
             }
-        });
-    }
-    /// A producer in one thread and a consumer in another, in every order of memory; `count` is what the producer does.
-    fn modelled(count: fn(&[loom::sync::atomic::AtomicU64], u64)) {
-        use super::super::sequence::model;
-
-        model::check(move || {
-            let (slots, stride) = (1, slot::BODY + 1);
-            let words = model::words(header::END + slots * stride);
-            let producing = loom::sync::Arc::clone(&words);
-            let producer = loom::thread::spawn(move || (0..2).for_each(|number| count(&producing, number)));
-            let mut next = 0;
-            for _ in 0..2 {
-                let head = words[header::HEAD].load(Ordering::Acquire);
-                if next < head {
-                    match look(&words, head, next, slots, stride) {
-                        Look::Taken(message) => {
-                            assert_eq!(message, (next + 1).to_ne_bytes(), "not the message that was counted");
-                            next += 1;
-                        }
-                        Look::Lost(lost) => next += lost,
-                        Look::Damaged => panic!("not the message that was counted"),
-                    }
-                }
-            }
-            producer.join().unwrap();
-        });
-    }
-
-    #[test]
-    fn a_message_that_is_counted_is_there_and_whole_in_every_order_of_memory() {
-        modelled(|words, number| write(words, number, 1, slot::BODY + 1, &(number + 1).to_ne_bytes()));
-    }
-
-    #[test]
-    #[should_panic(expected = "not the message that was counted")]
-    fn counted_too_early_the_model_finds_it_missing() {
-        modelled(|words, number| {
-            words[header::HEAD].store(number + 1, Ordering::Release);
-            write(words, number, 1, slot::BODY + 1, &(number + 1).to_ne_bytes());
         });
     }
 }

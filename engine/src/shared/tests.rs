@@ -7,9 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use proptest::prelude::*;
 
-use super::layout::{self, block, header, load};
+use super::layout::{self, block, bucket, header, load, to_index};
 use super::mapping::Mapping;
-use super::writer::{bucket, to_index};
 use super::{Found, Reader, SharedError, Writer, now, remove};
 
 /// A folder of a test, removed with it.

@@ -6,14 +6,12 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
-
 use super::SharedError;
-use super::layout::{self, block, header, load};
+use super::files;
+use super::layout::{self, block, bucket, header, load, to_index};
 use super::mapping::Mapping;
 use super::reader::open;
 use super::sequence;
@@ -44,17 +42,8 @@ impl Writer {
             return Err(SharedError::Invalid(format!("a size of {size} bytes; {least} to {most} would be right")));
         }
         let failed = |error: io::Error| SharedError::Io(path.to_owned(), error);
-        let make = |end: &str| {
-            let path = beside(path, end);
-            let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-            file.map_err(|error| SharedError::Io(path, error))
-        };
-        let lock = make("writer")?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| SharedError::Busy(path.to_owned()))?;
-        let _ = std::fs::remove_file(beside(path, "new")); // of a writer that died before it published
-        let file = make("new")?;
-        // Taken now: where memory is short, a later write would end the process by SIGBUS.
-        fallocate(&file, FallocateFlags::empty(), 0, size).map_err(|error| failed(error.into()))?;
+        let lock = files::lock_of_writer(path)?;
+        let file = files::fresh(path, size)?;
         let words = usize::try_from(size / 8).map_err(|_| failed(io::ErrorKind::OutOfMemory.into()))?;
         let mapping = Mapping::new(&file, words, true).map_err(failed)?;
         let buckets = layout::buckets(words);
@@ -90,8 +79,7 @@ impl Writer {
             return Ok(());
         }
         let before = there(&self.path);
-        std::fs::rename(beside(&self.path, "new"), &self.path)
-            .map_err(|error| SharedError::Io(self.path.clone(), error))?;
+        files::put_in_place(&self.path)?;
         self.published = true;
         // Whoever has the old one open learns by this that there is a new one; by its age it would, too.
         if let Some(before) = before {
@@ -246,7 +234,7 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         if !self.published {
-            let _ = std::fs::remove_file(beside(&self.path, "new"));
+            files::drop_fresh(&self.path);
         }
     }
 }
@@ -262,16 +250,6 @@ fn locked(words: &[AtomicU64], index: usize, work: impl FnOnce(&[AtomicU64])) {
     sequence::change(&words[index], before + 1, before + 2, || work(words));
 }
 
-/// Which word is the bucket of `hash`.
-pub(super) fn bucket(words: &[AtomicU64], hash: u64) -> usize {
-    header::END + to_index(hash & (load(words, header::BUCKETS) - 1))
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "an index into memory of a machine of 64 bits")]
-pub(super) fn to_index(word: u64) -> usize {
-    word as usize
-}
-
 /// Takes the table at `path` away, whose writer is gone: its files go, and readers learn that there is none.
 ///
 /// # Errors
@@ -282,9 +260,7 @@ pub fn remove(path: &Path) -> Result<(), SharedError> {
     if let Some(before) = before {
         retire(&before);
     }
-    for end in ["new", "writer"] {
-        let _ = std::fs::remove_file(beside(path, end));
-    }
+    files::clean(path);
     match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(SharedError::Io(path.to_owned(), error)),
         _ => Ok(()),
@@ -304,13 +280,6 @@ fn retire(table: &File) {
     {
         old.words()[header::RETIRED].store(1, Ordering::Release);
     }
-}
-
-pub(super) fn beside(path: &Path, end: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".");
-    name.push(end);
-    PathBuf::from(name)
 }
 
 /// The epoch of the table that is there; 0 if there is none that can be read.
