@@ -5,15 +5,14 @@ use std::convert::Infallible;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use http_body::{Body, Frame, SizeHint};
+use http_body::Body;
 use http_body_util::{BodyExt, Either, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
@@ -24,7 +23,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::{JoinSet, LocalSet};
 
-use super::forward::{Kept, Passed, forward};
+use super::answer::{Answer, failed, json_answer, problem};
+use super::behind::Kept;
+use super::forward::forward;
 use super::gathering::{self, Gathering, Put, Timestamps};
 use super::mirror::{Entry, Mirror};
 use super::plain::{Plain, TOKEN, What, count, plain};
@@ -192,70 +193,10 @@ async fn timestamps(shared: &Shared, prefix: Arc<str>, count: u32) -> Response<A
     }
 }
 
-fn json_answer(document: &serde_json::Value) -> Response<Answer> {
-    let mut response = Response::new(Answer::Whole(Some(document.to_string().into())));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
-}
-
-fn failed(status: u16, document: Bytes) -> Response<Answer> {
-    let mut response = Response::new(Answer::Whole(Some(document)));
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
-    response
-}
-
 fn broken_off() -> Response<Answer> {
     problem(StatusCode::BAD_REQUEST, "invalid", "the request broke off")
 }
 
-const PROBLEM: &str = "application/problem+json";
-
-/// Problem details (RFC 9457).
-pub fn problem(status: StatusCode, code: &str, detail: &str) -> Response<Answer> {
-    let title = status.canonical_reason().unwrap_or_default();
-    let document =
-        json!({"type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail, "code": code});
-    let mut response = Response::new(Answer::Whole(Some(document.to_string().into())));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
-    response
-}
-
 fn text(value: String) -> HeaderValue {
     HeaderValue::try_from(value).unwrap_or_else(|_| unreachable!("digits, base64 and quotes are right in a header"))
-}
-
-/// The body of an answer.
-pub enum Answer {
-    /// Made here; `None` once it was sent.
-    Whole(Option<Bytes>),
-    /// The API's.
-    Passed(Passed),
-}
-
-impl Body for Answer {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match self.get_mut() {
-            Self::Whole(whole) => Poll::Ready(whole.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Passed(passed) => Pin::new(passed).poll_frame(cx),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Whole(whole) => whole.is_none(),
-            Self::Passed(passed) => passed.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Whole(whole) => SizeHint::with_exact(whole.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Self::Passed(passed) => passed.size_hint(),
-        }
-    }
 }
