@@ -1,9 +1,9 @@
 //! Which requests are not taken into the queue, and when the queue is longer than chance makes it.
 
 use super::Time;
+use super::ask::{Ask, Refusal};
 use super::policy::Concurrency;
-use super::queue::Refusal;
-use super::service::{Ask, Service};
+use super::service::Service;
 
 /// A wait of so many times what the queue takes for one request is no chance; see [`Service::no_chance`].
 const NO_CHANCE_MEANS: f64 = 100.0;

@@ -19,9 +19,11 @@
 //! None of them gives a target more than its limit, or a request to one that is left alone.
 
 use super::Time;
+use super::ask::{Notice, TargetKey};
+use super::choosing::{Candidate, Wish};
 use super::hashing::{Member, Ring, Table};
 use super::policy::{Balance, Concurrency};
-use super::service::{Notice, Service, TargetKey};
+use super::service::Service;
 use super::target::Target;
 
 /// Expected times within this factor of the best are not told apart.
@@ -40,42 +42,6 @@ const HOLD_WAIT: f64 = 0.5;
 const HOLD_SAMPLES: u64 = 50;
 /// Share of targets that count as hot where they report their load (Prequal's 2^-0.25).
 const HOT_QUANTILE: f64 = 0.84;
-
-/// What the choice goes by, beside the targets themselves.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Wish<'a> {
-    /// Targets to go to last.
-    pub avoid: &'a [TargetKey],
-    /// What requests that belong together have in common.
-    pub hash: Option<u64>,
-    /// How long the request has waited.
-    pub waited: Time,
-}
-
-/// A target that may be chosen.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Candidate {
-    index: usize,
-    expected: Option<f64>,
-    in_flight: u32,
-    is_unheard: bool,
-}
-
-/// What is kept between two choices.
-#[derive(Debug, Default)]
-pub(super) struct Choosing {
-    candidates: Vec<Candidate>,
-    /// Made of the targets when first needed after a change of them.
-    ring: Option<Ring>,
-    table: Option<Table>,
-}
-
-impl Choosing {
-    /// Targets have come or gone.
-    pub fn forget(&mut self) {
-        (self.ring, self.table) = (None, None);
-    }
-}
 
 impl Service {
     /// The target for a request; `None`: none has a free place, or the request had better wait.

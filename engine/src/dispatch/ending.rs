@@ -1,19 +1,10 @@
 //! What the end of a request says: of its target, and of how long requests take.
 
 use super::Time;
+use super::ask::{Notice, TargetKey};
 use super::outcome::{Failure, Outcome};
-use super::service::{Notice, Service, TargetKey};
+use super::service::Service;
 use super::target::Target;
-
-/// What the service's times come to, in seconds; `None`: too little is known.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Known {
-    pub p50: Option<Time>,
-    pub p99: Option<Time>,
-    pub mean: Option<f64>,
-    /// Samples since this was worked out.
-    age: u32,
-}
 
 impl Service {
     /// A connection to the target was made.
@@ -120,15 +111,7 @@ impl Service {
 
     fn learn(&mut self, took: Time) {
         self.times.add(took);
-        self.known.age += 1;
-        if self.known.age >= 64 || self.known.p50.is_none() {
-            self.known = Known {
-                p50: self.times.quantile(0.5),
-                p99: self.times.quantile(0.99),
-                mean: self.times.mean(),
-                age: 0,
-            };
-        }
+        self.known.follow(&self.times);
     }
 }
 

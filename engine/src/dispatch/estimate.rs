@@ -48,7 +48,7 @@ impl Speed {
     }
 }
 
-/// How long half of a peak is remembered, times ln 2.
+/// After so long without requests, a peak has sunk to 1/e.
 const PEAK_DECAY_SECONDS: f64 = 10.0;
 /// What a target is thought to take of which nothing is known: enough to be left alone while it has requests.
 const UNKNOWN_SECONDS: f64 = 1.0;
@@ -124,6 +124,32 @@ impl Times {
     /// The mean in seconds; `None`: too little is known.
     pub fn mean(&self) -> Option<f64> {
         (self.count >= SAMPLES_MIN).then_some(self.mean)
+    }
+}
+
+/// Samples after which it is worked out anew what they come to.
+const KNOWN_AGE_MAX: u32 = 64;
+
+/// What a service's times come to, brought up to date now and then; `None`: too little is known.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known {
+    /// The median.
+    pub p50: Option<Time>,
+    /// The 99th percentile.
+    pub p99: Option<Time>,
+    /// In seconds.
+    pub mean: Option<f64>,
+    /// Samples since this was worked out.
+    age: u32,
+}
+
+impl Known {
+    /// A time was added to `times`; what they come to is worked out after so many of them.
+    pub fn follow(&mut self, times: &Times) {
+        self.age += 1;
+        if self.age >= KNOWN_AGE_MAX || self.p50.is_none() {
+            *self = Self { p50: times.quantile(0.5), p99: times.quantile(0.99), mean: times.mean(), age: 0 };
+        }
     }
 }
 

@@ -6,12 +6,15 @@
 //! Connections, retries and bodies are `proxy/`'s.
 
 mod admission;
+mod ask;
 mod budget;
 mod choose;
+mod choosing;
 mod ending;
 mod estimate;
 mod hashing;
 mod health;
+mod held;
 mod limit;
 mod outcome;
 mod own;
@@ -19,6 +22,7 @@ mod policy;
 mod queue;
 mod service;
 mod target;
+mod waiting;
 
 #[cfg(test)]
 mod properties;
@@ -27,13 +31,13 @@ mod words;
 
 use std::time::Duration;
 
+pub use ask::{Ask, Class, Next, Notice, Refusal, Sought, TargetKey, Ticket};
 pub use budget::{Budget, backoff};
 pub use hashing::hash;
 pub use health::Cause;
 pub use outcome::{Failure, Outcome};
 pub use policy::{Balance, Concurrency, Policy};
-pub use queue::{Class, Refusal};
-pub use service::{Ask, Next, Notice, Service, Sought, TargetKey, Ticket};
+pub use service::Service;
 pub use target::TargetInfo;
 
 /// A moment: the time since some fixed start.

@@ -4,51 +4,12 @@
 //! is a place. Meanwhile it stands in nobody's way: requests that any target would do for are not behind it. The
 //! first place that frees at its target goes to whoever of it and the queue came first.
 
-use std::collections::BTreeMap;
-
 use super::Time;
-use super::queue::{Class, Waiting};
-use super::service::{Ask, Next, Service, TargetKey, Ticket};
+use super::ask::{Ask, Next, TargetKey};
+use super::service::Service;
 
 /// The wait where nothing is known of how long requests take.
 const UNKNOWN: Time = Time::from_millis(100);
-
-/// Those that wait for their own target.
-#[derive(Debug, Default)]
-pub(super) struct Held(BTreeMap<(Class, Ticket), Claim>);
-
-#[derive(Debug)]
-struct Claim {
-    own: TargetKey,
-    until: Time,
-    waiting: Waiting,
-}
-
-impl Held {
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    pub fn before(&self, class: Class) -> usize {
-        self.0.range(..=(class, Ticket::LAST)).count()
-    }
-
-    pub fn join(&mut self, ask: &Ask<'_>, own: TargetKey, until: Time, waiting: Waiting) {
-        self.0.insert((ask.class, ask.ticket), Claim { own, until, waiting });
-    }
-
-    pub fn leave(&mut self, place: (Class, Ticket)) -> Option<Waiting> {
-        self.0.remove(&place).map(|claim| claim.waiting)
-    }
-
-    fn first(&self, is_so: impl Fn(&Claim) -> bool) -> Option<((Class, Ticket), TargetKey)> {
-        self.0.iter().find(|(_, claim)| is_so(claim)).map(|(place, claim)| (*place, claim.own))
-    }
-
-    pub fn ends_at(&self) -> Option<Time> {
-        self.0.values().map(|claim| claim.until).min()
-    }
-}
 
 impl Service {
     /// Whether a request that belongs to a target is to wait for it, and until when; `None`: it takes what there is.
@@ -95,7 +56,7 @@ impl Service {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Class, Concurrency, Outcome, Policy, Sought, TargetInfo};
+    use super::super::{Class, Concurrency, Outcome, Policy, Sought, TargetInfo, Ticket};
     use super::*;
 
     const NOW: Time = Time::from_secs(100);

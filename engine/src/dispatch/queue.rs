@@ -3,59 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::Time;
-use super::own::Held;
-use super::service::{Ask, TargetKey, Ticket};
-
-/// A request that is given up is told so when this part of its time is left.
-const WORD_SHARE: u32 = 50;
-
-/// Which requests go first. Lower is earlier.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Class {
-    /// Before all others.
-    High,
-    /// As most are.
-    #[default]
-    Normal,
-    /// After all others; the first to be refused.
-    Low,
-}
-
-impl Class {
-    const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
-}
-
-/// Why a request is not taken in, or not kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// Too many requests wait, or too many bytes.
-    QueueFull,
-    /// It could not be answered in its time.
-    Late {
-        /// How long the queue is expected to take.
-        wait: Time,
-    },
-}
-
-#[derive(Debug)]
-pub(super) struct Waiting {
-    pub avoid: Vec<TargetKey>,
-    pub hash: Option<u64>,
-    pub since: Time,
-    pub deadline: Time,
-    bytes: u64,
-}
-
-impl Waiting {
-    /// From when on it is not worth beginning where half of the requests take `p50`: it would hardly end in its time.
-    /// While others are served it is early enough, too, for the client to hear of it before it goes; while none is, the
-    /// service may come back at any moment.
-    pub fn last_call(&self, p50: Time, heard_at: Time) -> Time {
-        let time = self.deadline.saturating_sub(self.since);
-        let word = if heard_at > self.since { time / WORD_SHARE } else { Time::ZERO };
-        self.deadline.saturating_sub((p50 / 2).max(word))
-    }
-}
+use super::ask::{Ask, Class, TargetKey, Ticket};
+use super::held::Held;
+use super::waiting::Waiting;
 
 /// Requests in the order of class and ticket.
 #[derive(Debug, Default)]

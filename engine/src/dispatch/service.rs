@@ -1,4 +1,6 @@
-//! The queue and the places of one service.
+//! The queue and the places of one service. What it decides by is in files of its own, as parts of [`Service`]: which
+//! target (`choose`), who is not taken in (`admission`), who waits for one target alone (`own`), and what an answer says of
+//! its target (`ending`).
 //!
 //! Rules:
 //! * a target never has more requests than its limit;
@@ -18,95 +20,16 @@
 use slab::Slab;
 
 use super::Time;
-use super::choose::{Choosing, Wish};
-use super::ending::Known;
-use super::estimate::Times;
-use super::health::Cause;
+use super::ask::{Ask, Class, Next, Notice, Refusal, Sought, TargetKey, Ticket};
+use super::choosing::{Choosing, Wish};
+use super::estimate::{Known, Times};
 use super::policy::Policy;
-use super::queue::{Class, Queue, Refusal, Waiting};
+use super::queue::Queue;
 use super::target::{Target, TargetInfo};
+use super::waiting::Waiting;
 
 /// How often it is looked at again whether a request that is held had better go to a slow target.
 const HOLD_LOOK_MIN: Time = Time::from_millis(5);
-
-/// Names a target for as long as it, or a request on it, lives; never names another one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TargetKey {
-    pub(super) index: usize,
-    serial: u64,
-}
-
-/// A request's place in the order of arrival; kept when it is tried again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(u64);
-
-impl Ticket {
-    pub(super) const FIRST: Self = Self(0);
-    pub(super) const LAST: Self = Self(u64::MAX);
-}
-
-/// What a request asks for.
-#[derive(Clone, Copy, Debug)]
-pub struct Ask<'a> {
-    /// Its place in the order.
-    pub ticket: Ticket,
-    /// Targets that it goes to last: those it has failed on, or those it is not for.
-    pub avoid: &'a [TargetKey],
-    /// The target that it belongs to, see [`super::own`].
-    pub own: Option<TargetKey>,
-    /// What requests that belong together have in common, where the service's balance goes by it.
-    pub hash: Option<u64>,
-    /// It was admitted before, and is not refused.
-    pub is_again: bool,
-    /// How early it is served.
-    pub class: Class,
-    /// When nobody waits for it any more.
-    pub deadline: Time,
-    /// What it takes up in memory while it waits.
-    pub bytes: u64,
-}
-
-/// The answer to [`Service::seek`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sought {
-    /// A place on this target is taken for the request.
-    Placed(TargetKey),
-    /// The request is in the queue; [`Service::next`] will name it, unless [`Service::cancel`] comes first.
-    Waiting,
-    /// It is not taken in; nothing was changed.
-    Refused(Refusal),
-}
-
-/// What is to be done for a request that waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// A place on this target is taken for it.
-    Granted(Ticket, TargetKey),
-    /// It is out of the queue, and is to be told why.
-    Shed(Ticket, Refusal),
-}
-
-/// What happened to a target that others may want to know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Notice {
-    /// No connection can be made; it is set aside for a while.
-    Unreachable(TargetKey),
-    /// It failed too often, and gets hardly any requests.
-    Ejected(TargetKey, Cause),
-    /// It has answered nothing for long while others do, and gets no requests until it does.
-    Stalled(TargetKey),
-    /// It is as good as the others again.
-    Returned(TargetKey),
-}
-
-impl Notice {
-    /// The target that it is about.
-    pub fn key(self) -> TargetKey {
-        match self {
-            Self::Unreachable(key) | Self::Ejected(key, _) | Self::Stalled(key) | Self::Returned(key) => key,
-        }
-    }
-}
 
 /// The targets, the places and the queue of one service.
 #[derive(Debug)]
@@ -119,7 +42,6 @@ pub struct Service {
     /// Where the next search begins, so that ties go round.
     pub(super) turn: usize,
     pub(super) times: Times,
-    /// [`Times`]' median, 99th percentile and mean, brought up to date now and then.
     pub(super) known: Known,
     pub(super) chance: u64,
     /// When a target last answered.
