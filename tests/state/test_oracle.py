@@ -6,6 +6,7 @@ import asyncio
 import random
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 from tests.state.virtual import FaultyStore, VirtualStore, now, opened
 from unisono.state.batching import Batcher
 from unisono.state.errors import Fenced, Lost, NotAcquired
+from unisono.state.line import Line
 from unisono.state.oracle import MAX_COUNT, Oracle, Window
-from unisono.store.base import Broken, NotDone, Put, StoreError
+from unisono.store.base import Broken, MaybeDone, NotDone, Outcome, Put, StoreError
 from unisono.timestamps.hybrid import COUNTER_BITS, MILLIS_MAX, unpack
 
 HOUR = 3_600_000  # milliseconds
@@ -162,6 +164,60 @@ async def test_trap_46_a_deposed_oracle_is_refused_at_saving_and_stops(store: Vi
 
             assert before < await new.take()
             assert bound == await saved_bound(store)
+
+
+async def test_trap_46_an_oracle_whose_place_is_gone_stops_though_nobody_followed(
+    store: VirtualStore,
+) -> None:
+    """The record is still its own, but another may take over from it at any moment."""
+    wall = Wall()
+
+    async with Oracle.serve(store, "shop", wall_ms=wall, clock=lambda: 0.0) as oracle:
+        await oracle.take()
+        for lease in store.leases():
+            await store.revoke(lease)
+        wall.offset += HOUR  # so that it needs a new bound
+        with pytest.raises(Fenced, match="another oracle"):
+            await oracle.take()
+
+
+async def test_an_oracle_that_died_holds_up_the_next_one_of_its_name_no_longer(store: VirtualStore) -> None:
+    """What is left of it is a lease of a minute; another's is waited for."""
+    line = Line(store, "state/shop/", "oracle-line", "timestamps")
+    await line.enter(await store.grant(60.0), b"node-1")
+
+    with pytest.raises(NotAcquired):
+        async with Oracle.serve(store, "shop", owner="node-2", wait=1.0, wall_ms=Wall(), clock=now):
+            pass
+    async with Oracle.serve(store, "shop", owner="node-1", wait=1.0, wall_ms=Wall(), clock=now) as oracle:
+        assert await oracle.take() > 0
+
+
+async def test_trap_37_an_oracle_goes_on_from_a_save_that_was_done_unseen(store: VirtualStore) -> None:
+    """The next save is refused because of the one before, which was its own: no reason to stop."""
+
+    class Unsure(FaultyStore):
+        unseen = 0
+
+        async def transact(self, **arguments: Any) -> Outcome:
+            outcome = await super().transact(**arguments)
+            if any(isinstance(done, Put) and done.key == KEY for done in arguments["success"]):
+                self.unseen += 1
+                if self.unseen == 2:
+                    raise MaybeDone("the connection broke after all was done")
+            return outcome
+
+    connection = Unsure(store, random.Random(1), faults=0)
+    wall = Wall()
+
+    async with Oracle.serve(connection, "shop", ttl=60, wall_ms=wall, clock=now) as oracle:
+        first = await oracle.take()
+        wall.offset += HOUR  # so that it needs a new bound
+        second = await oracle.take()
+        saved = await saved_bound(store)
+
+    assert connection.unseen > 2
+    assert first < second < saved
 
 
 async def test_trap_46_an_oracle_that_was_stopped_gives_none_when_it_goes_on(store: VirtualStore) -> None:
