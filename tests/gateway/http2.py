@@ -93,10 +93,10 @@ class Connection:
     async def send_data(self, stream: int, data: bytes, *, end: bool = False) -> None:
         """Send data as the other side's windows allow."""
         while data:
-            await self.until(
-                lambda: self.h2.local_flow_control_window(stream) > 0 or self.streams[stream].over
-            )
-            size = min(len(data), self.h2.local_flow_control_window(stream), self.h2.max_outbound_frame_size)
+            await self.until(lambda: self._window(stream) > 0 or self._is_given_up(stream))
+            if self._window(stream) <= 0:
+                raise ConnectionError("the other side takes nothing more of this stream")
+            size = min(len(data), self._window(stream), self.h2.max_outbound_frame_size)
             self.h2.send_data(stream, data[:size])
             data = data[size:]
             await self.flush()
@@ -106,6 +106,12 @@ class Connection:
 
     def _window(self, stream: int) -> int:
         return self.h2.local_flow_control_window(stream)
+
+    def _is_given_up(self, stream: int) -> bool:
+        there = self.streams[stream]
+        # The end of a request is not that of its answer.
+        is_answered = there.ended and self.h2.config.client_side
+        return is_answered or there.reset is not None or there.unsent is not None
 
     async def until(self, is_so: Callable[[], bool]) -> None:
         """Wait until something is so that only the other side can bring about."""

@@ -1,5 +1,9 @@
 //! Connections to instances that speak HTTP/2 (`protocol: h2`): each carries many requests at a time. They are driven
 //! by tasks of their own, and each belongs to one worker.
+//!
+//! Frames are not counted here as they are for clients (see [`super::frames`]): an instance can reset only what was
+//! asked of it, and h2 answers each PING and SETTINGS before it reads on, so that a flood of them keeps nothing in
+//! memory and no other connection waiting.
 
 use std::cell::{Cell, RefCell};
 use std::error::Error;
@@ -26,9 +30,12 @@ use super::wire::{Wire, WireIo};
 
 /// Requests at a time on one connection; an instance may allow fewer.
 const STREAMS_MAX: usize = 100;
-/// Bytes of an answer that may be on their way, for each stream and for all together.
+/// Bytes of an answer that may be on their way, for each stream.
 const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// And for all together: as much as the streams have, or a few clients that take nothing would hold up all others on the
+/// connection. By half of it h2 counts how many tiny frames may lie unread, each of which costs up to 256 bytes there:
+/// with less it would take the small messages of a few calls for a flood, and end all calls of the connection.
+const CONNECTION_WINDOW: u32 = STREAMS_MAX as u32 * STREAM_WINDOW;
 const SEND_BUFFER: usize = 64 * 1024;
 const HEAD_MAX: u32 = 64 * 1024;
 /// A connection that carries nothing is closed after this.
