@@ -106,6 +106,30 @@ async def test_a_block_is_cancelled_when_its_lease_can_not_be_renewed(own_node: 
     assert isinstance(caught.value.__cause__, asyncio.CancelledError)
 
 
+async def test_a_block_does_not_begin_with_a_lease_that_is_nearly_over(own_node: NodeProcess) -> None:
+    """The node is paused while it is asked for one: what it grants then may end before the block does."""
+    entered = asyncio.Event()
+    own_node.signal(signal.SIGSTOP)
+    holding = asyncio.create_task(_hold(own_node.shared(), "late", ttl=1.0, entered=entered))
+    await asyncio.sleep(0.9)
+    own_node.signal(signal.SIGCONT)
+
+    with pytest.raises(client.Lost):
+        await asyncio.wait_for(holding, LIMIT)
+    assert not entered.is_set()
+
+
+def test_nor_does_one_of_a_thread(own_node: NodeProcess) -> None:
+    """Which nothing would cancel."""
+    own_node.signal(signal.SIGSTOP)
+    going_on = threading.Timer(0.9, own_node.signal, (signal.SIGCONT,))
+    going_on.start()
+
+    with pytest.raises(client.Lost):
+        _enter(own_node)
+    going_on.join()
+
+
 def test_loss_is_announced_before_the_lease_can_end() -> None:
     """A fifth of the time to live before, counted from before the renewal was asked for."""
     term = Term(ttl=10.0, asked=clock())
@@ -307,6 +331,11 @@ async def _hold_while_paused(node: NodeProcess) -> None:
             await asyncio.sleep(LIMIT)
         finally:
             node.signal(signal.SIGCONT)
+
+
+def _enter(node: NodeProcess) -> None:
+    with node.shared_sync().lock("late", ttl=1.0):
+        pytest.fail("the block has begun")
 
 
 def _learn_of_loss(node: NodeProcess) -> None:

@@ -60,11 +60,16 @@ class Quota:
 
 
 class _Holding(Generic[L]):
-    """Something that is held until the end of its block, by whatever keeps its lease."""
+    """
+    Something that is held until the end of its block, by whatever keeps its lease.
+
+    Made when it was acquired; raises Lost when the lease has not outlasted the wait for it.
+    """
 
     def __init__(
         self, connection: Connection, lease: L, kind: str, name: str, told: dict[str, object]
     ) -> None:
+        lease.check()
         self.token = int(str(told["token"]))
         """The fencing token: higher than that of every holder before, in any order of failures."""
         self.fence = str(told.get("fence", ""))
@@ -219,8 +224,8 @@ class Holdings:
     What can be held, with asyncio. ``ttl`` is how long, in seconds, others wait after a holder was cut off;
     ``wait`` how long to wait for others, 0: not at all.
 
-    Entering a block raises NotAcquired when the wait is over, and what
-    :func:`unisono.client.insisting.insist` does. Cancelled, nothing is held.
+    Entering a block raises NotAcquired when the wait is over, Lost when the lease did not outlast it, and
+    what :func:`unisono.client.insisting.insist` does. Cancelled, nothing is held.
     """
 
     def __init__(self, connection: Connection) -> None:

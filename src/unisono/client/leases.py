@@ -73,7 +73,12 @@ def check_ttl(ttl: float) -> None:
 
 
 class KeptLease:
-    """A lease for an ``async with`` block; ``id`` is there once it was entered."""
+    """
+    A lease for an ``async with`` block; ``id`` is there once it was entered.
+
+    Entering raises Lost when granting took so long that loss would have to be announced at once, and what
+    :func:`unisono.client.insisting.insist` does.
+    """
 
     def __init__(self, connection: Connection, ttl: float) -> None:
         check_ttl(ttl)
@@ -112,6 +117,9 @@ class KeptLease:
         self.id = await self._connection.carry_out(grant(self.ttl, local=self._connection.is_local))
         # A repeat was granted later than the first request for it was sent, never earlier.
         self._term.asked = asked
+        if self.remaining <= 0:
+            await self._give_back()
+            raise Lost(f"lease {self.id} is lost: granting it took nearly all of its {self.ttl:g} s")
         self._owner = asyncio.current_task()
         self._cancelling = self._owner.cancelling() if self._owner is not None else 0
         self._watch()
@@ -127,18 +135,22 @@ class KeptLease:
             self._watchdog.cancel()
         if self._renewal is not None:
             self._renewal.cancel()
-        goodbye = asyncio.ensure_future(self._end())
-        try:
-            await asyncio.shield(goodbye)
-        except asyncio.CancelledError:
-            await asyncio.wait([goodbye])
-            raise
+        await self._give_back()
         others = False
         if self._interrupted and owner is not None:
             others = owner.uncancel() > self._cancelling  # somebody else cancelled it as well: that goes on
         cancelled = kind is not None and issubclass(kind, asyncio.CancelledError)
         if self.lost.is_set() and (kind is None or (cancelled and self._interrupted and not others)):
             raise Lost(f"lease {self.id} is lost: {self.reason}") from error
+
+    async def _give_back(self) -> None:
+        """End it, also when cancelled meanwhile."""
+        goodbye = asyncio.ensure_future(self._end())
+        try:
+            await asyncio.shield(goodbye)
+        except asyncio.CancelledError:
+            await asyncio.wait([goodbye])
+            raise
 
     async def _end(self) -> None:
         with suppress(NodeError, TimeoutError):
@@ -213,6 +225,9 @@ class KeptLeaseSync:
         asked = clock()
         self.id = self._connection.carry_out_sync(grant(self.ttl, local=self._connection.is_local))
         self._term.asked = asked
+        if self.remaining <= 0:
+            self._give_back()
+            raise Lost(f"lease {self.id} is lost: granting it took nearly all of its {self.ttl:g} s")
         self._renewal = threading.Thread(target=self._renew, name=f"unisono-lease-{self.id}", daemon=True)
         self._renewal.start()
         return self
@@ -222,10 +237,13 @@ class KeptLeaseSync:
     ) -> None:
         _ = self.remaining
         self._ended.set()
-        with suppress(NodeError):
-            self._connection.carry_out_sync(end(self.id))
+        self._give_back()
         if self.lost.is_set() and kind is None:
             raise Lost(f"lease {self.id} is lost: {self.reason}")
+
+    def _give_back(self) -> None:
+        with suppress(NodeError):
+            self._connection.carry_out_sync(end(self.id))
 
     def _renew(self) -> None:
         pause = self.ttl / _RENEWALS
