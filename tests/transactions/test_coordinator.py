@@ -220,6 +220,18 @@ async def test_the_deadline_means_nothing_after_the_decision(bench: Bench) -> No
     assert view["ended_at"] > view["deadline"]
 
 
+async def test_a_call_before_the_decision_is_given_no_more_time_than_the_transaction_has(
+    bench: Bench,
+) -> None:
+    """Afterwards it has its whole time, however little was left."""
+    view = await bench.run("tcc", "a", timeout_ms=1000)
+
+    given = {asked.op: int(asked.headers["deadline-ms"]) for asked in bench.party.asked}
+    assert "committed" == view["status"]
+    assert given["try"] <= 1000
+    assert given["confirm"] == 5000
+
+
 @pytest.mark.parametrize("status", [302, 400, 404, 408, 418, 429, 500, 503])
 async def test_an_unknown_answer_is_asked_again_and_decides_nothing(bench: Bench, status: int) -> None:
     """Trap 10; a redirect is not followed."""

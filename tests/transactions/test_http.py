@@ -164,10 +164,12 @@ async def test_bad_input_is_named_and_changes_nothing(
 
 
 async def test_a_circle_is_named_branch_by_branch(askers: Askers) -> None:
-    branches = [
+    branches: list[dict[str, Any]] = [
         {"id": id, "url": "http://party/x", "after": [after]}
         for id, after in (("a", "c"), ("b", "a"), ("c", "b"))
     ]
+    branches[0]["after"].insert(0, "free")  # which is in no circle
+    branches.append({"id": "free", "url": "http://party/x"})
     refused = await askers.shop.post(ONE, json={"mode": "saga", "branches": branches})
 
     assert 422 == refused.status_code

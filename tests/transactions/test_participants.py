@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
+import weakref
 from collections.abc import Callable
 from statistics import mean
 
@@ -11,7 +13,8 @@ import pytest
 
 from tests.transactions.conftest import Bench, until
 from tests.transactions.participants import Asked, Says, serving
-from unisono.transactions.participants import LONGEST_PAUSE, Participant, pause_before
+from unisono.transactions.participants import LONGEST_PAUSE, Participant, Participants, pause_before
+from unisono.transactions.targets import Address
 
 
 class _Timers:
@@ -107,6 +110,22 @@ def test_an_answer_closes_the_breaker_and_all_that_waits_goes_on() -> None:
 
     assert not participant.broken
     assert [5, 6, 7, 8] == started[5:]
+
+
+async def test_participants_whom_nobody_calls_any_more_are_forgotten() -> None:
+    """However many there have been; one that is being called stays the one it was."""
+    participants = Participants(random.Random(1))
+    busy = participants.at(_address(1))
+    busy.ask(_Job([], 0))
+    lines = weakref.WeakSet({participants.at(_address(port)) for port in range(2, 5000)})
+    gc.collect()
+
+    assert len(lines) < 1500
+    assert participants.at(_address(1)) is busy
+
+
+def _address(port: int) -> Address:
+    return Address("127.0.0.1", port, False, f"127.0.0.1:{port}", "/")
 
 
 def test_pauses_double_up_to_a_cap_and_are_spread() -> None:

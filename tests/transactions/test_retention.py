@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
-from tests.transactions.conftest import Bench, until
-from tests.transactions.participants import Asked, Says
+from tests.transactions.conftest import Bench, Services, coordinating, until
+from tests.transactions.participants import Asked, Says, serving
+from unisono.store.sqlite import SqliteStore
 from unisono.transactions import retention
 from unisono.transactions.errors import Expired
 
@@ -29,6 +30,25 @@ async def test_what_is_forgotten_is_refused_and_not_carried_out_again(
     with pytest.raises(Expired):
         await bench.begin("saga", "a", gid=gid)
     assert calls == len(bench.party.asked)
+
+
+async def test_what_is_too_old_is_forgotten_though_nothing_else_ends(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node on which nothing happens any more does not keep its last transactions for ever."""
+    monkeypatch.setattr(retention, "_SWEEP_SECONDS", 0.02)
+    async with serving() as party, coordinating(store, Services()) as coordinator:
+        bench = Bench(store, party, Services(), coordinator)
+        begun = await bench.begin("saga", "a")
+        await bench.end(begun.record.gid)
+        remembered = coordinator.figures()["remembered"]
+        monkeypatch.setattr(retention, "RETENTION", 0.0)
+
+        async with asyncio.timeout(20):
+            while await store.get(begun.record.key) is not None:  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(0.005)
+
+    assert remembered == 1
 
 
 async def test_heuristic_ones_are_not_forgotten(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

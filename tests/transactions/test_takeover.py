@@ -9,6 +9,7 @@ import pytest
 
 from tests.transactions.conftest import Bench, Services, coordinating, until
 from tests.transactions.participants import Asked, Says, serving
+from unisono.store.base import MaybeDone
 from unisono.store.sqlite import SqliteStore
 from unisono.transactions import records
 from unisono.transactions.records import Record
@@ -84,6 +85,91 @@ async def test_another_node_takes_over_when_one_is_gone(store: SqliteStore) -> N
 
     assert "committed" == view["status"]
     assert "n2" == view["node"]
+
+
+async def test_an_answer_behind_the_end_of_a_term_leads_to_no_call_of_that_term(store: SqliteStore) -> None:
+    """Trap 3: what the answer would have led to is for whoever coordinates now: the same node, anew."""
+    reached, released = asyncio.Event(), asyncio.Event()
+
+    async def script(asked: Asked) -> Says:
+        if asked.branch == "a" and not reached.is_set():
+            reached.set()
+            await released.wait()
+        return Says()
+
+    async with serving() as party, coordinating(store, Services()) as coordinator:
+        party.script = script
+        bench = Bench(store, party, Services(), coordinator)
+        begun = await bench.begin("saga", "a", {"id": "b", "after": ["a"]})
+        await asyncio.wait_for(reached.wait(), 20)
+        await _end_term(store)
+        view = await bench.end(begun.record.gid)
+        answers = sum(coordinator.counts.answers.values())
+        released.set()
+        await until(lambda: sum(coordinator.counts.answers.values()) > answers)
+        await bench.run("saga", "c")  # so that a call that was wrongly made has arrived
+
+    assert "committed" == view["status"]
+    assert ["a", "a", "b", "c"] == [asked.branch for asked in party.asked]
+
+
+async def test_a_commit_between_two_terms_is_taken_in_the_next(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node coordinates the transaction, though at the moment it has not found it again."""
+    may_begin = asyncio.Event()
+
+    async def grant(ttl: float) -> int:
+        await may_begin.wait()
+        return await SqliteStore.grant(store, ttl)
+
+    async with serving() as party, coordinating(store, Services()) as coordinator:
+        bench = Bench(store, party, Services(), coordinator)
+        begun = await bench.begin("tcc")
+        await bench.enrol(begun.record.gid, "a")
+        monkeypatch.setattr(store, "grant", grant)
+        await _end_term(store)
+        await until(lambda: not coordinator.ready.is_set())
+        deciding = asyncio.create_task(coordinator.decide("shop", begun.record.gid, commit=True, wait=20))
+        done, _ = await asyncio.wait([deciding], timeout=0.1)
+        may_begin.set()
+        view = await deciding
+
+    assert not done
+    assert "committed" == view["status"]
+
+
+async def test_a_commit_whose_term_ends_before_it_is_done_is_to_be_asked_again(store: SqliteStore) -> None:
+    """Trap 4: what became of it is not known here, so it is no answer that it goes on."""
+    services = Services()
+    reached = asyncio.Event()
+
+    async def script(asked: Asked) -> Says:
+        if asked.op == "confirm" and not reached.is_set():
+            reached.set()
+            await asyncio.Event().wait()
+        return Says()
+
+    async with serving() as party, coordinating(store, services) as coordinator:
+        party.script = script
+        bench = Bench(store, party, services, coordinator)
+        begun = await bench.begin("tcc")
+        await bench.enrol(begun.record.gid, "a")
+        deciding = asyncio.create_task(coordinator.decide("shop", begun.record.gid, commit=True, wait=20))
+        await asyncio.wait_for(reached.wait(), 20)
+        await _end_term(store)
+        with pytest.raises(MaybeDone, match="ask again"):
+            await deciding
+        view = await coordinator.decide("shop", begun.record.gid, commit=True, wait=20)
+
+    assert "committed" == view["status"]
+
+
+async def _end_term(store: SqliteStore) -> None:
+    """The only coordinator loses its term, as after a pause."""
+    (entry,) = (await store.scan("coordinator/")).entries
+    assert entry.lease is not None
+    await store.revoke(entry.lease)
 
 
 def _never(record: Record) -> None:

@@ -40,6 +40,7 @@ TRAPS: dict[tuple[int, str], dict[str, tuple[str, ...]]] = {
         TAKEOVER: (
             "another_node_takes_over_when_one_is_gone",
             "an_owner_that_is_back_is_not_taken_over_from",
+            "an_answer_behind_the_end_of_a_term_leads_to_no_call_of_that_term",
         ),
         FENCE: ("3_a_deposed_coordinator_has_no_say",),
     },

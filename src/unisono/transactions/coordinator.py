@@ -261,27 +261,37 @@ class Coordinator:
         Raises:
             Decided: The other decision was made, or a commit ended in an abort.
             Unknown, Elsewhere: It is none of this node's.
-            StoreError: As the store says; what was asked for may be carried out.
+            StoreError: As the store says, or MaybeDone: what was asked for may be carried out, ask again.
         """
-        key = transaction_key(namespace, gid)
-        running = self._running.get(key)
-        if running is None:
-            record = await lookup.over(self._store, key)
-            check_end(record.status, record.reason, commit=commit)
-            return stored_view(record)
-        await running.durable()
+        running = await self._find(transaction_key(namespace, gid))
+        if isinstance(running, Record):
+            check_end(running.status, running.reason, commit=commit)
+            return stored_view(running)
         if commit:
             running.do(running.machine.commit())
         else:
             running.do(running.machine.abort("the initiator asked for it"))
         await running.until(lambda: running.machine.status in FINAL, wait)
+        if running.gone:
+            raise MaybeDone("this node's term as a coordinator ended meanwhile: ask again")
         check_end(running.machine.status, running.machine.reason, commit=commit)
         return running.view()
 
     async def wait(self, running: Running, seconds: float) -> dict[str, Any]:
-        """A transaction once it is final, or as it stands after ``seconds``."""
+        """
+        A transaction once it is final, or as it stands after ``seconds``, whoever coordinates it by then.
+
+        Raises:
+            StoreError: As the store says.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
         await running.until(lambda: running.machine.status in FINAL, seconds)
-        return running.view()
+        if not running.gone:
+            return running.view()
+        key = running.record.key
+        record = await lookup.stored(self._store, key)
+        return stored_view(await lookup.followed(self._store, key, record, deadline - loop.time()))
 
     async def get(self, namespace: str, gid: str, *, wait: float = 0.0) -> dict[str, Any]:
         """
@@ -377,14 +387,30 @@ class Coordinator:
             raise NotDone("this node does not coordinate at the moment: try again")
         return self._log
 
-    async def _own(self, namespace: str, gid: str) -> Running:
-        """A transaction that this node coordinates and that is open; raises as :meth:`retry`."""
-        key = transaction_key(namespace, gid)
+    async def _find(self, key: str) -> Running | Record:
+        """
+        One that this node coordinates, or one that is over.
+
+        Raises:
+            Unknown, Elsewhere: It is neither.
+            StoreError: As the store says; NotDone also while it can't be said which are this node's.
+        """
         running = self._running.get(key)
         if running is None:
-            record = await lookup.over(self._store, key)
-            raise NotActive(f"the transaction is {record.status}")
+            stored = await lookup.stored(self._store, key)
+            if stored.status not in FINAL and stored.owner == self._node:
+                await self._in_term()  # with which it is found again
+            running = self._running.get(key)
+            if running is None:
+                return await lookup.over(self._store, key)
         await running.durable()
+        return running
+
+    async def _own(self, namespace: str, gid: str) -> Running:
+        """A transaction that this node coordinates and that is open; raises as :meth:`retry`."""
+        running = await self._find(transaction_key(namespace, gid))
+        if isinstance(running, Record):
+            raise NotActive(f"the transaction is {running.status}")
         return running
 
     async def _same(self, known: Running, digest: str) -> Begun:
