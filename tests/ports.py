@@ -9,6 +9,9 @@ are reserved against other test processes until this one ends.
 from __future__ import annotations
 
 import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from unisono.node.ports import Ports
 
@@ -21,3 +24,12 @@ _ports = Ports(first=_FIRST, last=_LAST, start=_FIRST + os.getpid() % (_LAST - _
 def free_port() -> int:
     """Another port that nobody has."""
     return _ports.take()
+
+
+@contextmanager
+def taken_port() -> Iterator[int]:
+    """A port on which somebody listens."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]

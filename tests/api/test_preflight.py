@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 
 from tests.api.specs import application, service
 from tests.node.test_sharing import known, view
+from tests.ports import taken_port
 from unisono.api import preflight
 from unisono.api.problems import Problem
 from unisono.control.snapshot import Snapshot
@@ -22,11 +22,8 @@ FREE = "127.0.0.1:1"
 
 @pytest.fixture
 def taken() -> Iterator[int]:
-    """A port on which this test listens."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        yield listener.getsockname()[1]
+    with taken_port() as port:
+        yield port
 
 
 async def faults(listen: str = FREE, **fields: Any) -> Problem:

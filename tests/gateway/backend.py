@@ -98,6 +98,41 @@ def answering(answer: bytes = OK) -> Script:
     return script
 
 
+async def silent(peer: Peer) -> None:
+    """Takes a request and never answers."""
+    await peer.head()
+    await peer.gone()
+
+
+async def breaking_late(peer: Peer) -> None:
+    """Takes a request, and breaks the connection a tenth of a second after it."""
+    await peer.head()
+    await asyncio.sleep(0.1)
+    peer.reset()
+
+
+class Endless:
+    """A script whose answer has no end; ``sent`` counts the bytes of it that were taken."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+
+    async def __call__(self, peer: Peer) -> None:
+        await peer.head()
+        await peer.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        peer.writer.transport.set_write_buffer_limits(0)
+        while True:
+            await peer.say(b"8000\r\n" + b"x" * 0x8000 + b"\r\n")
+            self.sent += 0x8000
+
+    async def until_blocked(self) -> None:
+        """Wait until nothing more of it is taken for a second."""
+        last = -1
+        while last != self.sent or not self.sent:
+            last = self.sent
+            await asyncio.sleep(1)
+
+
 async def resetting(peer: Peer) -> None:
     """Takes a request and breaks the connection."""
     await peer.head()

@@ -15,7 +15,6 @@ import argparse
 import asyncio
 import random
 import re
-import struct
 import sys
 import tempfile
 import time
@@ -25,18 +24,13 @@ from pathlib import Path
 import psutil
 
 from tests.gateway.conftest import Running
+from tests.gateway.http2 import PREFACE, frame
 from tests.ports import free_port
 from unisono.gateway.link import GatewayLink
 from unisono.gateway.table import Backend, Listener, Rule, Table, Target
 
 WORKERS = 16
 GROWTH_MAX = 32 << 20  # bytes of memory between the first minute and the end
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-
-
-def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    """A frame of HTTP/2."""
-    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
 
 
 # :method GET / POST, :scheme http, :path /, :authority a; all but the last from HPACK's static table.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import struct
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -11,16 +10,11 @@ import pytest
 
 from tests.gateway.backend import OK, Peer, answering
 from tests.gateway.conftest import Client, Stage, eventually
+from tests.gateway.http2 import PREFACE, frame
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 GET = b"\x82\x86\x84\x41\x01a"  # :method GET, :scheme http, :path /, :authority a
 POST = b"\x83\x86\x84\x41\x01a"
 ENHANCE_YOUR_CALM = 11
-
-
-def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    """A frame as it goes over the wire."""
-    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
 
 
 def rapid_reset() -> bytes:

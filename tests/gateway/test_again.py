@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from tests.gateway.backend import OK, Peer, answering, resetting
+from tests.gateway.backend import OK, Peer, answering, resetting, silent
 from tests.gateway.conftest import Stage, target
 from tests.ports import free_port
 from unisono.gateway.table import Retry
@@ -178,12 +178,7 @@ async def test_a_small_answer_that_takes_its_time_is_not_held_for_long(stage: St
 
 async def test_an_answer_that_does_not_begin_in_time_is_given_up(stage: Stage) -> None:
     """After timeout_ms the client gets a 504 that says what may have happened, and the place is free."""
-
-    async def script(peer: Peer) -> None:
-        await peer.head()
-        await peer.gone()
-
-    await stage.serve(script)
+    await stage.serve(silent)
     await stage.push(timeout_ms=200)
 
     answer = await stage.ask(POST)

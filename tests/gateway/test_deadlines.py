@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from tests.gateway.backend import OK, Backend, Peer, answering, resetting
+from tests.gateway.backend import OK, Backend, Peer, answering, breaking_late, resetting, silent
 from tests.gateway.conftest import Stage
 
 
@@ -21,12 +21,6 @@ def header(backend: Backend, name: bytes, number: int = 0) -> str:
     lines = backend.heads[number].lower().split(b"\r\n")
     (value,) = [line[len(name) + 1 :] for line in lines if line.startswith(name + b":")]
     return value.decode().strip()
-
-
-async def silent(peer: Peer) -> None:
-    """Takes a request and never answers."""
-    await peer.head()
-    await peer.gone()
 
 
 @pytest.mark.parametrize("line", ["x-request-timeout: 0.2", "X-Request-Timeout: 200ms", "grpc-timeout: 200m"])
@@ -93,12 +87,7 @@ async def test_what_is_left_goes_on_to_the_instance(stage: Stage) -> None:
 async def test_a_second_try_gets_what_the_first_left(stage: Stage) -> None:
     """Tries live inside one deadline."""
 
-    async def slow_break(peer: Peer) -> None:
-        await peer.head()
-        await asyncio.sleep(0.1)
-        peer.reset()
-
-    first, second = await stage.serve(slow_break, answering())
+    first, second = await stage.serve(breaking_late, answering())
     while not first.heads:
         second.heads.clear()
         answer = await stage.ask(get("x-request-timeout: 9000ms"))

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.gateway.backend import OK, Peer, answering
+from tests.gateway.backend import OK, Peer, answering, breaking_late
 from tests.gateway.conftest import Stage
 from unisono.gateway.table import Hedge
 
@@ -118,18 +118,13 @@ async def test_the_budget_bounds_them(stage: Stage) -> None:
 async def test_a_first_try_that_breaks_is_not_the_end(stage: Stage) -> None:
     """The second one may still answer, and the other way round."""
 
-    async def slow_break(peer: Peer) -> None:
-        await peer.head()
-        await asyncio.sleep(0.1)
-        peer.reset()
-
     async def slow_answer(peer: Peer) -> None:
         while True:
             await peer.head()
             await asyncio.sleep(0.2)
             await peer.say(OK)
 
-    await stage.serve(slow_break, slow_answer)
+    await stage.serve(breaking_late, slow_answer)
     await stage.push(hedge=ALWAYS)
 
     assert [(await stage.ask(GET)).status for _ in range(4)] == [200] * 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
-from tests.gateway.backend import OK, Peer, answering
+from tests.gateway.backend import OK, Endless, Peer, answering
 from tests.gateway.conftest import Stage
 from tests.gateway.http2 import Http2Client
 
@@ -161,28 +161,15 @@ async def test_the_gateways_own_answers_are_problems_here_too(stage: Stage) -> N
 
 async def test_a_reader_that_stops_blocks_the_instance(stage: Stage) -> None:
     """An answer that nobody takes is not gathered: the instance can't send on."""
-    sent = 0
-
-    async def script(peer: Peer) -> None:
-        nonlocal sent
-        await peer.head()
-        await peer.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-        peer.writer.transport.set_write_buffer_limits(0)
-        while True:
-            await peer.say(b"8000\r\n" + b"x" * 0x8000 + b"\r\n")
-            sent += 0x8000
-
-    await stage.serve(script)
+    endless = Endless()
+    await stage.serve(endless)
     client = await stage.connect_http2()
     client.takes_data = False
     await client.request()
-    last = -1
-    while last != sent or not sent:
-        last = sent
-        await asyncio.sleep(1)
+    await endless.until_blocked()
 
     # The windows, the buffers of two sockets in the kernel and what lies between.
-    assert sent < 16 << 20
+    assert endless.sent < 16 << 20
 
 
 async def test_more_than_a_hundred_streams_wait_for_their_turn(stage: Stage) -> None:

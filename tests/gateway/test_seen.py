@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.gateway.backend import Peer, answering, resetting
+from tests.gateway.backend import Peer, answering, resetting, silent
 from tests.gateway.conftest import SERVICE, Stage, eventually
 from unisono.gateway.table import AccessLog
 
@@ -117,12 +117,6 @@ async def test_a_client_that_leaves_is_counted(stage: Stage) -> None:
     await rises(stage, before, 1, "requests_total", method="GET", code="499")
     await rises(stage, before, 1, "own_answers_total", reason="client_abort")
     await rises(stage, before, 1, "attempts_total", outcome="abandoned")
-
-
-async def silent(peer: Peer) -> None:
-    """Takes a request and says nothing."""
-    await peer.head()
-    await peer.gone()
 
 
 async def test_an_invented_method_makes_no_series(stage: Stage) -> None:

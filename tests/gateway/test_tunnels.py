@@ -9,7 +9,7 @@ from typing import Any
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
 
-from tests.gateway.backend import Peer
+from tests.gateway.backend import Endless, Peer
 from tests.gateway.conftest import Stage, target
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -85,28 +85,15 @@ async def test_events_arrive_while_the_stream_goes_on(stage: Stage) -> None:
 
 async def test_a_reader_that_stops_blocks_the_instance(stage: Stage) -> None:
     """An answer that nobody takes is not gathered in the gateway: the instance can't send on."""
-    sent = 0
-
-    async def script(peer: Peer) -> None:
-        nonlocal sent
-        await peer.head()
-        await peer.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-        peer.writer.transport.set_write_buffer_limits(0)
-        while True:
-            await peer.say(b"8000\r\n" + b"x" * 0x8000 + b"\r\n")
-            sent += 0x8000
-
-    await stage.serve(script)
+    endless = Endless()
+    await stage.serve(endless)
     client = await stage.connect()
     await client.say(GET)
     await client.head()
-    last = -1
-    while last != sent or not sent:
-        last = sent
-        await asyncio.sleep(1)
+    await endless.until_blocked()
 
     # What two sockets hold in the kernel (some MiB each), this client's own buffer, and what lies between.
-    assert sent < 24 << 20
+    assert endless.sent < 24 << 20
 
 
 async def test_pipelined_bytes_behind_a_refused_upgrade_stay_requests(stage: Stage) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.ports import taken_port
 from tests.system.conftest import Result, Site
 
 pytestmark = pytest.mark.system
@@ -168,11 +168,8 @@ def test_apply_needs_a_word(site: Site) -> None:
 
 @pytest.fixture
 def taken() -> Iterator[int]:
-    """A port on which this test listens."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        yield listener.getsockname()[1]
+    with taken_port() as port:
+        yield port
 
 
 def test_published_port_in_use(site: Site, taken: int) -> None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, cast
 
 from unisono.spec import compose, programs, schema, sections
 from unisono.spec.access import Access
 from unisono.spec.checks import check_ports, check_program, warn_of_later
-from unisono.spec.draft import Draft
+from unisono.spec.draft import Draft, given_or
 from unisono.spec.interpolate import PORT
 from unisono.spec.layers import read_env, shown
 from unisono.spec.model import (
@@ -34,7 +34,6 @@ from unisono.spec.treatment import canaries, treatment
 
 _RESTARTS = {"no": "no", "none": "no", "always": "always", "any": "always", "unless-stopped": "always"}
 
-T = TypeVar("T")
 Probe = Literal["http", "tcp", "command", "listen", "none"]
 
 
@@ -75,8 +74,8 @@ def service_spec(draft: Draft) -> ServiceSpec:
         healthcheck=_healthcheck(draft, serves=serves),
         restart=_restart(draft),
         stop_signal=written.stop_signal or ServiceSpec.stop_signal,
-        stop_grace_period=_or(written.stop_grace_period, ServiceSpec.stop_grace_period),
-        drain_period=_or(written.drain_period, ServiceSpec.drain_period),
+        stop_grace_period=given_or(written.stop_grace_period, ServiceSpec.stop_grace_period),
+        drain_period=given_or(written.drain_period, ServiceSpec.drain_period),
         resources=_resources(draft),
         update=_update(draft),
         routes=tuple(
@@ -97,10 +96,6 @@ def service_spec(draft: Draft) -> ServiceSpec:
         check_ports(draft, spec)
     warn_of_later(draft)
     return spec
-
-
-def _or(value: T | None, default: T) -> T:
-    return default if value is None else value
 
 
 def _working_dir(draft: Draft, *, container: bool) -> str:
@@ -222,7 +217,7 @@ def _scale(draft: Draft) -> tuple[int, int | None]:
     scale, deploy = draft.written.scale, draft.written.deploy
     replicas = deploy.replicas if deploy else None
     if scale is None:
-        return _or(replicas, ServiceSpec.replicas), None
+        return given_or(replicas, ServiceSpec.replicas), None
     if replicas is not None and (scale.min, scale.max) != (replicas, replicas):
         line = draft.at("deploy", "replicas").mark.line
         draft.error(
@@ -265,11 +260,11 @@ def _healthcheck(draft: Draft, *, serves: bool) -> HealthCheck:
         path=path,
         port=port,
         command=command,
-        interval=_or(written.interval, HealthCheck.interval),
-        timeout=_or(written.timeout, HealthCheck.timeout),
-        retries=_or(written.retries, HealthCheck.retries),
-        start_period=_or(written.start_period, HealthCheck.start_period),
-        start_interval=_or(written.start_interval, HealthCheck.start_interval),
+        interval=given_or(written.interval, HealthCheck.interval),
+        timeout=given_or(written.timeout, HealthCheck.timeout),
+        retries=given_or(written.retries, HealthCheck.retries),
+        start_period=given_or(written.start_period, HealthCheck.start_period),
+        start_interval=given_or(written.start_interval, HealthCheck.start_interval),
     )
 
 
@@ -356,7 +351,7 @@ def _resources(draft: Draft) -> Resources:
                 short,
                 hint="write one of the two",
             )
-        found.append(_or(one, other))
+        found.append(given_or(one, other))
     return Resources(cpus=found[0], memory=found[1])
 
 

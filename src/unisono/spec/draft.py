@@ -6,12 +6,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from unisono.spec import schema
 from unisono.spec.errors import Problem, Report, field_path
 from unisono.spec.model import Condition
 from unisono.spec.nodes import MapNode, Node, find
 from unisono.spec.ports import Parsed
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -42,3 +45,8 @@ class Draft:
         node = self.at(*path)
         where = field_path((*self.node.path, *path))
         self.report.error(Problem(mark=node.mark, path=where, message=message, hint=hint))
+
+
+def given_or(value: T | None, default: T) -> T:
+    """What is written, or the default where nothing is."""
+    return default if value is None else value

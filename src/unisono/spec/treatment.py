@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 from unisono.spec import written as words
-from unisono.spec.draft import Draft
+from unisono.spec.draft import Draft, given_or
 from unisono.spec.fields import TRUTH
 from unisono.spec.model import ServiceSpec
 from unisono.spec.nodes import Scalar
@@ -71,19 +71,19 @@ def treatment(draft: Draft) -> dict[str, Any]:
         "mode": service.mode or "http",
         "protocol": service.protocol or "http1",
         "priority": priority,
-        "concurrency": _or(service.concurrency, preset.concurrency),
+        "concurrency": given_or(service.concurrency, preset.concurrency),
         "balance": _balance(draft),
         "hold": bool(service.hold),
-        "timeout": None if service.timeout == math.inf else _or(service.timeout, preset.timeout),
+        "timeout": None if service.timeout == math.inf else given_or(service.timeout, preset.timeout),
         "queue": _over(preset.queue, service.queue),
         "retries": _retries(draft, preset.retries),
         "hedge": _hedge(draft, preset.hedge),
-        "eject": _or(service.eject, ServiceSpec.eject),
-        "slow_start": _or(service.slow_start, ServiceSpec.slow_start),
+        "eject": given_or(service.eject, ServiceSpec.eject),
+        "slow_start": given_or(service.slow_start, ServiceSpec.slow_start),
         "sticky": service.sticky,
         "mirror": None
         if service.mirror is None
-        else Mirror(service=service.mirror.service, share=_or(service.mirror.percent, 1.0)),
+        else Mirror(service=service.mirror.service, share=given_or(service.mirror.percent, 1.0)),
     }
 
 
@@ -94,17 +94,13 @@ def canaries(steps: list[words.Canary] | None) -> tuple[Canary, ...]:
         success = {} if step.success is None else _given(step.success)
         header = step.header
         canary = Canary(
-            share=_or(step.weight, Canary.share),
+            share=given_or(step.weight, Canary.share),
             header=None if header is None else HeaderMatch(name=header.name, value=header.value),
-            monitor=_or(step.monitor, Canary.monitor),
+            monitor=given_or(step.monitor, Canary.monitor),
             success=Success(**success),
         )
         found.append(canary)
     return tuple(found)
-
-
-def _or(value: T | None, default: T) -> T:
-    return default if value is None else value
 
 
 def _given(written: Any) -> dict[str, Any]:
@@ -152,7 +148,7 @@ def _hedge(draft: Draft, default: Hedging | None) -> Hedging | None:
         return default
     if isinstance(node, Scalar) and not TRUTH[node.text.lower()]:
         return None
-    return Hedging(after=written.after, budget=_or(written.budget, Hedging.budget))
+    return Hedging(after=written.after, budget=given_or(written.budget, Hedging.budget))
 
 
 def _check_tcp(draft: Draft) -> None:
