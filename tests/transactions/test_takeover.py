@@ -155,11 +155,11 @@ async def test_a_commit_whose_term_ends_before_it_is_done_is_to_be_asked_again(s
         bench = Bench(store, party, services, coordinator)
         begun = await bench.begin("tcc")
         await bench.enrol(begun.record.gid, "a")
-        deciding = asyncio.create_task(coordinator.decide("shop", begun.record.gid, commit=True, wait=20))
+        deciding = asyncio.create_task(coordinator.decide("shop", begun.record.gid, commit=True, wait=3600))
         await asyncio.wait_for(reached.wait(), 20)
         await _end_term(store)
         with pytest.raises(MaybeDone, match="ask again"):
-            await deciding
+            await asyncio.wait_for(deciding, 20)
         view = await coordinator.decide("shop", begun.record.gid, commit=True, wait=20)
 
     assert "committed" == view["status"]
