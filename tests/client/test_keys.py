@@ -86,6 +86,18 @@ async def test_a_key_with_a_time_to_live_goes(node: NodeProcess) -> None:
     assert await kv.get("short") is None
 
 
+async def test_a_look_back_does_not_set_a_session_back(node: NodeProcess) -> None:
+    """What it had seen when it was handed on is seen still."""
+    kv = node.shared().kv
+    first = await kv.put("looked-back", b"1")
+    with client.session() as here:
+        await kv.put("looked-back", b"2")
+    with client.session(here.token) as there:
+        assert await kv.get("looked-back", revision=first) is not None
+
+    assert here.revision == there.revision
+
+
 async def test_a_session_reads_its_own_writes_in_another_client(node: NodeProcess) -> None:
     """The token carries what was seen from one service to the next."""
     with client.session() as here:

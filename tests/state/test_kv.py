@@ -315,6 +315,17 @@ async def test_trap_45_a_session_reads_what_it_wrote_elsewhere(store: VirtualSto
     assert await session(None) is None  # begins with the newest
 
 
+async def test_a_look_back_takes_nothing_from_a_token(store: VirtualStore, kv: Kv) -> None:
+    """The next reader still sees what was seen before."""
+    first = await kv.put("k", b"1")
+    second = await kv.put("k", b"2")
+
+    old = await kv.at("k", first.revision, token=second.token)
+
+    assert old.entry is not None
+    assert (b"1", second.token) == (old.entry.value, old.token)
+
+
 async def test_trap_45_a_session_never_reads_backwards(store: VirtualStore) -> None:
     """A token of a read that found nothing keeps the next read, elsewhere, from finding what was before."""
     here, there = make(store), make(store)

@@ -113,7 +113,7 @@ class Session:
 
     def __init__(self, token: str | None = None) -> None:
         self.token = token
-        self._revision = 0
+        self._revision = (token and revision_of(token)) or 0
 
     def saw(self, token: str, revision: int) -> None:
         """Take an answer in, unless one that came before it tells of more."""
@@ -123,9 +123,7 @@ class Session:
     @property
     def revision(self) -> int | None:
         """The revision that it has seen; ``None``: none yet, or its token does not tell."""
-        if self._revision:
-            return self._revision
-        return None if self.token is None else revision_of(self.token)
+        return self._revision or None
 
 
 def revision_of(token: str) -> int | None:

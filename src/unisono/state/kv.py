@@ -146,17 +146,20 @@ class Kv:
         self._cache.put(raw, seen)
         return self._read(seen)
 
-    async def at(self, key: str, revision: int) -> Read:
+    async def at(self, key: str, revision: int, *, token: str | None = None) -> Read:
         """
-        The entry of ``key`` as of ``revision``.
+        The entry of ``key`` as of ``revision``; who looks back has seen no less than before.
 
         Raises:
             Compacted: That is no longer kept.
-            ValueError: The key is malformed, or ``revision`` lies in the future.
+            ValueError: The key or token is malformed, or ``revision`` lies in the future.
         """
+        least = 0 if token is None else self._tokens.read(self._namespace, token)
         snapshot = await self._store.scan(self._raw(key), revision=revision)
         entry = next((self._user(entry) for entry in snapshot.entries), None)
-        return self._read(Seen(entry=entry, revision=revision, asked=self._clock()))
+        return Read(
+            entry=entry, revision=revision, token=self._tokens.make(self._namespace, max(least, revision))
+        )
 
     async def scan(
         self,

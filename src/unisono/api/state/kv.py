@@ -110,7 +110,7 @@ async def get(here: Context, request: Request, key: str, query: ReadQuery) -> Re
     async with understood():
         rooms = await rooms_for(here, request, query.namespace, read=(key,))
         if query.revision is not None:
-            read = await rooms.kv.at(key, query.revision)
+            read = await rooms.kv.at(key, query.revision, token=request.headers.get(TOKEN))
         else:
             read = await rooms.kv.get(
                 key,
