@@ -163,6 +163,19 @@ async def test_bad_input_is_named_and_changes_nothing(
     assert [] == askers.party.asked
 
 
+async def test_a_decision_is_read_however_its_body_is_framed(askers: Askers) -> None:
+    """In chunks, too: what is wrong with it is not passed over."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b'{"colour": "red"}'
+
+    await askers.shop.post(ONE, json={"mode": "tcc", "gid": "g"})
+    json = {"content-type": "application/json"}
+    refused = await askers.shop.post(f"{ONE}/g:commit", content=chunks(), headers=json)
+
+    assert (422, "colour") == (refused.status_code, refused.json()["errors"][0]["field"])
+
+
 async def test_a_circle_is_named_branch_by_branch(askers: Askers) -> None:
     branches: list[dict[str, Any]] = [
         {"id": id, "url": "http://party/x", "after": [after]}

@@ -162,7 +162,7 @@ async def resolve_transaction(here: Context, gid: str, request: Request, query: 
 
 async def _decide(here: Context, gid: str, request: Request, query: Where, *, commit: bool) -> Response:
     application, _ = _whose(request, query.namespace)
-    given = await _object(request) if int(request.headers.get("content-length", "0")) else {}
+    given = await _object(request) if await request.body() else {}
     wait = check_ms(given.pop("wait_ms", _DEFAULT_WAIT_MS), "wait_ms", 0, MAX_WAIT_MS) / 1000
     for name in given:
         raise Invalid(name, "unknown field")
