@@ -185,11 +185,11 @@ class Client:
         return await self.reader.readuntil(b"\r\n\r\n")
 
     async def answer(self, *, head_only: bool = False) -> Answer:
-        """The next final answer with its body, trailers included as they came."""
+        """The next answer with its body, trailers included as they came; an interim one has none."""
         async with asyncio.timeout(30):
             head = await self.head()
             answer = Answer(head, b"")
-            if head_only or answer.status in (204, 304):
+            if head_only or answer.status < 200 or answer.status in (204, 304):
                 return answer
             if "chunked" in answer.headers.get("transfer-encoding", ""):
                 answer.body = await self.reader.readuntil(b"0\r\n")

@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::connection::Exchange;
+use super::inflow::Inflow;
 use super::pace::Pace;
-use super::plain::Inflow;
 use super::target::Place;
 use super::upload::Reader;
 use super::upstream::Upstream;
@@ -235,7 +234,7 @@ impl Gathered {
 ///
 /// # Errors
 /// The client broke off, or sends too slowly.
-pub async fn read_whole(mut incoming: Incoming) -> Result<Bytes, BodyError> {
+pub async fn read_whole(mut incoming: Inflow) -> Result<Bytes, BodyError> {
     let mut gathered = Gathered::default();
     let mut pace = Pace::default();
     let mut next = |cx: &mut Context<'_>| match Pin::new(&mut incoming).poll_frame(cx) {
@@ -281,6 +280,21 @@ impl AnswerBody {
             record.completed();
         }
         self.over = Some((exchange, record));
+    }
+
+    /// All of it, of which it is noted that it went out; `None`: not all of it is here.
+    pub fn take_whole(&mut self) -> Option<Bytes> {
+        let bytes = match &mut self.source {
+            Source::Ended => Bytes::new(),
+            Source::Whole(bytes) => std::mem::take(bytes),
+            Source::Streamed(..) => return None,
+        };
+        self.source = Source::Ended;
+        if let Some((_, record)) = &self.over {
+            record.sent(bytes.len() as u64);
+            record.completed();
+        }
+        Some(bytes)
     }
 
     fn take_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {

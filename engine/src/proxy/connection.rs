@@ -23,11 +23,12 @@ use super::frames::PREFACE;
 use super::head::Framing;
 use super::headers::{self, Identity};
 use super::listen::{Face, Listening};
+use super::plain_http1::Next;
 use super::shared::lock;
 use super::tls::Certificates;
 use super::tunnel::Tunnel;
 use super::wire::{Stream, Wire, WireIo};
-use super::{http1, http2, tcp};
+use super::{http1, http2, plain_http1, tcp};
 use crate::control::table::Mode;
 
 /// From the first byte of a head to its last.
@@ -213,7 +214,15 @@ async fn talk(seat: Seat, client: Rc<ClientState>) {
         if is_http2 {
             return Box::pin(http2::serve(&client, &seat)).await;
         }
-        if !Box::pin(http1::serve(&client, &seat)).await {
+        let answered = match Box::pin(plain_http1::serve(&client, &seat)).await {
+            Next::Over => return,
+            Next::Rests => {
+                client.rest(&[]);
+                continue;
+            }
+            Next::Hyper(answered) => answered,
+        };
+        if !Box::pin(http1::serve(&client, &seat, answered)).await {
             return;
         }
     }

@@ -8,7 +8,6 @@ use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
 
 use super::admit::{Admitted, admit};
 use super::body::{AnswerBody, Source};
@@ -17,13 +16,14 @@ use super::deadline::Deadline;
 use super::deliver::deliver;
 use super::grpc;
 use super::head::Framing;
+use super::inflow::Inflow;
 use super::outbound::Outbound;
 use super::problem::{Problem, Reason};
 use crate::observe::record::Record;
 use crate::observe::trace::Trace;
 
 /// Answers a request; never fails, since every failure is an answer.
-pub async fn answer(client: Rc<ClientState>, request: Request<Incoming>) -> Response<AnswerBody> {
+pub async fn answer(client: Rc<ClientState>, request: Request<Inflow>) -> Response<AnswerBody> {
     let (mut parts, incoming) = request.into_parts();
     let exchange = client.exchange();
     let stamps = &client.listening.gateway.stamps;
@@ -64,7 +64,7 @@ async fn respond(
     record: &Record,
     trace: Trace,
     parts: Parts,
-    incoming: Incoming,
+    incoming: Inflow,
 ) -> Result<Response<AnswerBody>, Problem> {
     let framing = incoming.size_hint().exact().map_or(Framing::Chunked, Framing::Length);
     let Admitted { host, backend, class } = admit(client, &parts, framing)?;

@@ -1,22 +1,26 @@
 //! A client connection while HTTP/1 is spoken on it: by hyper, with the limits on time that hyper does not know,
-//! until the connection ends, leaves HTTP, or has been idle for so long that hyper's buffers are given back.
+//! until the connection ends, leaves HTTP, or has been idle for so long that hyper's buffers are given back. hyper comes
+//! in with the first request that [`plain_http1`](super::plain_http1) has not answered to its end.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use http::Request;
+use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1::{Builder, Parts};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 
+use super::body::AnswerBody;
 use super::connection::{ClientState, Clock, Guard, IDLE_BUFFERED, linger};
 use super::connections::Seat;
 use super::forward;
-use super::head::HEAD_MAX;
+use super::head::{Framing, HEAD_MAX};
+use super::inflow::Inflow;
 use super::wire::WireIo;
 
 /// Said before a connection is closed whose time is up; only a client in the middle of a request hears it.
@@ -30,12 +34,22 @@ enum End {
     TimeUp,
 }
 
-/// Serves a client; true when it has only been idle for a while and may go on.
-pub async fn serve(client: &Rc<ClientState>, seat: &Seat) -> bool {
+/// Serves a client; true when it has only been idle for a while and may go on. `answered`: the answer to the request that
+/// the bytes to be read begin with, whose head was a good one.
+pub async fn serve(client: &Rc<ClientState>, seat: &Seat, answered: Option<Box<Response<AnswerBody>>>) -> bool {
     client.wire.tap_heads();
+    let answered = Cell::new(answered);
     let service = service_fn(|request: Request<Incoming>| {
         let client = Rc::clone(client);
-        Box::pin(async move { Ok::<_, Infallible>(forward::answer(client, request).await) })
+        let answered = answered.take();
+        Box::pin(async move {
+            let Some(answered) = answered else {
+                return Ok::<_, Infallible>(forward::answer(client, request.map(Inflow::Hyper)).await);
+            };
+            // Its head is out of the way of the next.
+            client.head_fault(Framing::Length(0));
+            Ok(*answered)
+        })
     });
     let mut connection = Builder::new()
         .header_read_timeout(None)
@@ -47,10 +61,13 @@ pub async fn serve(client: &Rc<ClientState>, seat: &Seat) -> bool {
     let mut guard = Guard::new(client, timer, seat);
     let mut rests = false;
     let end = poll_fn(|cx| {
-        if guard.wants_end(cx) {
+        let mut ended = connection.poll_without_shutdown(cx);
+        // hyper hears of it behind its first look at what has come in: told before, it would end without one.
+        if ended.is_pending() && guard.wants_end(cx) {
             Pin::new(&mut connection).graceful_shutdown();
+            ended = connection.poll_without_shutdown(cx);
         }
-        if let Poll::Ready(ended) = connection.poll_without_shutdown(cx) {
+        if let Poll::Ready(ended) = ended {
             return Poll::Ready(End::Over(ended.is_ok()));
         }
         match guard.look(cx) {

@@ -16,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use super::connection::{ClientState, Clock, Guard, IDLE_TIMEOUT, linger};
 use super::connections::Seat;
 use super::forward;
+use super::inflow::Inflow;
 use super::wire::WireIo;
 
 /// Requests at a time on one connection.
@@ -60,7 +61,7 @@ pub async fn serve(client: &Rc<ClientState>, seat: &Seat) {
     let of_client = Rc::clone(client);
     let service = service_fn(move |request: Request<Incoming>| {
         let client = Rc::clone(&of_client);
-        async move { Ok::<_, Infallible>(forward::answer(client, request).await) }
+        async move { Ok::<_, Infallible>(forward::answer(client, request.map(Inflow::Hyper)).await) }
     });
     let mut connection = std::pin::pin!(
         Builder::new(OnThisWorker)

@@ -9,7 +9,6 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
 use http::{Method, Version};
-use hyper::body::Incoming;
 
 use super::admit::BODY_MAX;
 use super::body::{BodyError, SMALL_MAX, SendBody, read_whole};
@@ -18,6 +17,7 @@ use super::deadline::Deadline;
 use super::grpc;
 use super::head::Framing;
 use super::headers;
+use super::inflow::Inflow;
 use super::interim::Relay;
 use super::mirror::UNISONO_MIRROR;
 use super::plain;
@@ -83,7 +83,7 @@ impl Outbound {
         record: &Record,
         trace: Trace,
         parts: Parts,
-        incoming: Incoming,
+        incoming: Inflow,
         framing: Framing,
         host: &HeaderValue,
     ) -> Result<Self, Problem> {

@@ -5,15 +5,12 @@
 //! whatever is rare, odd or not all here is not plain, and hyper gets it from its first byte on (see
 //! [`Wire::replay`](super::wire::Wire::replay)), so that framing is decided by hyper wherever there is something to decide.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Response, StatusCode, Uri};
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+
+use super::inflow::Inflow;
 
 /// More fields than this in an answer's head are not plain.
 const FIELDS_MAX: usize = 32;
@@ -88,41 +85,6 @@ pub fn answer(bytes: &Bytes) -> Option<Response<Inflow>> {
 fn number(text: &[u8]) -> Option<usize> {
     let is_number = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
     if is_number { std::str::from_utf8(text).ok()?.parse().ok() } else { None }
-}
-
-/// The body of an instance's answer as it comes.
-pub enum Inflow {
-    /// By way of hyper.
-    Hyper(Incoming),
-    /// All that is left of it; with nothing left it is at its end.
-    Whole(Bytes),
-}
-
-impl Body for Inflow {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match self.get_mut() {
-            Self::Hyper(incoming) => Pin::new(incoming).poll_frame(cx),
-            Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Hyper(incoming) => incoming.is_end_stream(),
-            Self::Whole(bytes) => bytes.is_empty(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Hyper(incoming) => incoming.size_hint(),
-            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -10,10 +10,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::body::{BodyError, SMALL_MAX};
 use super::connection::ClientState;
+use super::inflow::Inflow;
 use super::interim::Relay;
 use super::pace::Pace;
 use super::piled::{self, Piled};
@@ -36,7 +36,7 @@ pub enum Fault {
 pub struct Upload(Rc<RefCell<State>>);
 
 struct State {
-    incoming: Incoming,
+    incoming: Inflow,
     length: Option<u64>,
     /// Bytes that may still come.
     allowance: u64,
@@ -59,7 +59,7 @@ impl Upload {
     /// A body of at most `allowance` bytes; `is_paced`: the client must send at a least pace. `received` counts
     /// the bytes that have come.
     pub fn new(
-        incoming: Incoming,
+        incoming: Inflow,
         allowance: u64,
         client: Rc<ClientState>,
         is_paced: bool,

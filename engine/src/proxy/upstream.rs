@@ -21,8 +21,9 @@ use tokio::time::Instant;
 
 use super::body::SendBody;
 use super::head::HEAD_MAX;
+use super::inflow::Inflow;
 use super::multiplex::Line;
-use super::plain::{self, Inflow};
+use super::plain;
 use super::wire::{Wire, WireIo};
 
 /// How long an idle connection is kept: below the 5 s after which uvicorn, gunicorn and Node close theirs.
