@@ -256,6 +256,8 @@ class _Connection(asyncio.Protocol):
         self._headers: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
         self._size = 0
+        self._answer: Reply | None = None  # until all that came with it has been read
+        self._keep = False  # the connection, behind that answer
         self.usable = False
 
     def send(self, call: _Call, *, fresh: bool) -> None:
@@ -296,8 +298,11 @@ class _Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._lost(f"the answer is no HTTP: {error}")
-            self.abort()
+            if self._answer is None:
+                self._lost(f"the answer is no HTTP: {error}")
+                self.abort()
+        if self._answer is not None:
+            self._complete(self._answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is closed; an answer without a length of its own is complete then, any other has broken off."""
@@ -305,14 +310,15 @@ class _Connection(asyncio.Protocol):
         if self._call is None:
             return
         if exc is None and self._headers_done and not self._delimited:
-            self._complete()
+            self._complete(self._told())
         else:
             self._lost("the answer broke off" if self._begun else "the connection broke")
 
     # The parser's
 
     def on_message_begin(self) -> None:
-        """An answer, or one more after an interim one."""
+        """An answer, or one more: after an interim one, or one that nobody asked for."""
+        self._keep = False
         self._headers = {}
         self._headers_done = self._delimited = False
 
@@ -338,20 +344,26 @@ class _Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """An answer has ended, as it said it would."""
-        if self._call is not None and self._parser.get_status_code() >= 200:
-            self._complete()
+        if self._answer is None and self._parser.get_status_code() >= 200:
+            self._answer = self._told()
+            self._keep = self._delimited and self._parser.should_keep_alive()
 
-    def _complete(self) -> None:
+    def _told(self) -> Reply:
+        return Reply(self._parser.get_status_code(), self._headers, b"".join(self._body))
+
+    def _complete(self, answer: Reply) -> None:
+        """
+        Hand an answer over, and the connection to whoever calls next: not one on which more has come, which
+        would pass for the answer to the next call.
+        """
         call, self._call = self._call, None
-        assert call is not None  # noqa: S101 - asked before
-        keep = self.usable and self._delimited and self._parser.should_keep_alive()
-        reply = Reply(self._parser.get_status_code(), self._headers, b"".join(self._body))
-        self._body = []
-        if keep:
+        self._answer, self._body = None, []
+        if self._keep and self.usable:
             self._pool.give(self)
         else:
             self.abort()
-        call.end(reply)
+        if call is not None:
+            call.end(answer)
 
     def _lost(self, error: str) -> None:
         call, self._call = self._call, None
