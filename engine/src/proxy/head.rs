@@ -74,11 +74,6 @@ impl HeadTap {
         head.fault
     }
 
-    /// No more heads come on this connection.
-    pub fn give_up(&mut self) {
-        *self = Self { lost: true, ..Self::default() };
-    }
-
     /// A body of unknown length has been read to its end.
     pub fn body_ended(&mut self) {
         self.lost = false;

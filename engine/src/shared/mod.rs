@@ -39,8 +39,7 @@ mod writer;
 mod tests;
 
 pub use counter::Counter;
-pub use layout::{KEY_BYTES_MAX, LAYOUT, SIZE_BYTES_MAX, SIZE_BYTES_MIN};
-pub use reader::{Found, Progress, Read, Reader, Room, now};
+pub use reader::{Progress, Read, Reader, Room, now};
 pub use ring::{Consumer, Producer, Taken};
 pub use writer::{Writer, remove};
 

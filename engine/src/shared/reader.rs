@@ -23,17 +23,6 @@ const OLD_NS: u64 = 1_000_000_000;
 /// Blocks of one chain; more of them are a loop, as a reader may meet for a moment.
 const CHAIN_MAX: usize = 1 << 16;
 
-/// A value, and which one it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// The value.
-    pub value: Vec<u8>,
-    /// The revision that set it.
-    pub revision: u64,
-    /// Its timestamp.
-    pub timestamp: u64,
-}
-
 /// Room for the bytes of one value. What is short needs no allocation, which would be a tenth of a read.
 pub struct Room {
     short: [u8; SHORT],
@@ -102,20 +91,10 @@ impl Reader {
         Ok(Self { path: path.to_owned(), mapping: RwLock::new(Arc::new(open(path)?)), looked: AtomicU64::new(0) })
     }
 
-    /// The value of `key`, or `None` where it has none.
+    /// Which value `key` has, with its bytes in `room`; `None` where it has none.
     ///
     /// # Errors
     /// The entry can't be read just now, or the table is damaged, or a newer one is of another layout.
-    pub fn get(&self, key: &[u8]) -> Result<Option<Found>, SharedError> {
-        let mut room = Room::default();
-        let read = self.read(key, &mut room)?;
-        Ok(read.map(|Read { revision, timestamp }| Found { value: room.bytes().to_vec(), revision, timestamp }))
-    }
-
-    /// As [`Self::get`], with the value in `room`.
-    ///
-    /// # Errors
-    /// As of [`Self::get`].
     pub fn read(&self, key: &[u8], room: &mut Room) -> Result<Option<Read>, SharedError> {
         let mapping = self.current()?;
         let words = mapping.words();

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::layout::{self, block, bucket, header, load, to_index};
 use super::mapping::Mapping;
-use super::{Found, Reader, SharedError, Writer, now, remove};
+use super::{Read, Reader, Room, SharedError, Writer, now, remove};
 
 /// A folder of a test, removed with it.
 pub(super) struct Folder(PathBuf);
@@ -38,6 +38,23 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A value, and which one it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Found {
+    value: Vec<u8>,
+    revision: u64,
+    timestamp: u64,
+}
+
+impl Reader {
+    /// As [`Reader::read`], with the value in memory of its own.
+    fn get(&self, key: &[u8]) -> Result<Option<Found>, SharedError> {
+        let mut room = Room::default();
+        let read = self.read(key, &mut room)?;
+        Ok(read.map(|Read { revision, timestamp }| Found { value: room.bytes().to_vec(), revision, timestamp }))
     }
 }
 
