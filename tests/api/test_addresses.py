@@ -24,7 +24,21 @@ def test_address(text: str, expected: tuple[str, int]) -> None:
     assert parse_address(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "8080", ":8080", "host", "host:", "host:http", "host:0", "host:65536"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "8080",
+        ":8080",
+        "host",
+        "host:",
+        "host:http",
+        "host:0",
+        "host:65536",
+        "host:" + "9" * 5000,
+        "host:٣",
+    ],
+)
 def test_no_address(text: str) -> None:
     """What is no address is refused with an example of one."""
     with pytest.raises(BadAddress, match=r"such as 127\.0\.0\.1:8080"):

@@ -64,7 +64,10 @@ def test_assignment() -> None:
     assert parse_assignment("orders=3") == ("orders", 3)
 
 
-@pytest.mark.parametrize("text", ["orders", "=3", "orders=", "orders=many", "orders=-1", "orders=1.5"])
+@pytest.mark.parametrize(
+    "text",
+    ["orders", "=3", "orders=", "orders=many", "orders=-1", "orders=1.5", "orders=" + "9" * 5000],
+)
 def test_bad_assignment(text: str) -> None:
     """What is no assignment is wrong usage."""
     with pytest.raises(CommandFailed) as failed:

@@ -56,6 +56,7 @@ def test_files_of_an_address() -> None:
         ("etcd://::1", "IPv6 in brackets"),
         ("etcd://a:0", "port"),
         ("etcd://a:x", "port"),
+        ("etcd://a:" + "9" * 5000, "port"),
         ("etcd://@a", "without a user"),
         ("etcd://u:pw@a", "holds a password"),
         ("etcd://a?cert=/c", "go together"),

@@ -7,6 +7,7 @@ Which application may have which route or port is :mod:`unisono.control.addresse
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
@@ -32,7 +33,7 @@ def parse_address(text: str) -> tuple[str, int]:
         BadAddress: It is none.
     """
     host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
+    if not host or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65_536:
         raise BadAddress(f"{text!r} is no HOST:PORT, such as 127.0.0.1:8080")
     return host.strip("[]"), int(port)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import typer
@@ -78,6 +79,6 @@ def parse_assignment(text: str) -> tuple[str, int]:
         CommandFailed: It is none.
     """
     service, sign, number = text.partition("=")
-    if not service or not sign or not number.isdecimal():
+    if not service or not sign or not re.fullmatch("[0-9]{1,9}", number):
         raise CommandFailed(f"{text!r} is no SERVICE=N, such as orders=3", code=Code.USAGE)
     return service, int(number)

@@ -7,6 +7,7 @@ nothing is opened, and no engine is imported; :mod:`unisono.store.opening` does 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote
@@ -117,7 +118,7 @@ def _endpoint(text: str) -> str:
         host, port = text, str(ETCD_PORT)
     if not host or (":" in host and not (host.startswith("[") and host.endswith("]"))):
         raise BadStoreAddress(f"{text!r} is no member of an etcd; write HOST or HOST:PORT, IPv6 in brackets")
-    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+    if not (re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 65536):
         raise BadStoreAddress(f"{text!r}: the port must be a number from 1 to 65535")
     return f"{host}:{int(port)}"
 
