@@ -4,7 +4,7 @@
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::proxy::headers::find;
+use crate::proxy::headers::{find, remove};
 use crate::proxy::shared::chance;
 
 /// The header of a trace.
@@ -30,8 +30,8 @@ impl Trace {
             return known;
         }
         // A state that has lost its parent means nothing.
-        headers.remove(&TRACEPARENT);
-        headers.remove(&TRACESTATE);
+        remove(headers, &TRACEPARENT);
+        remove(headers, &TRACESTATE);
         let mut id = [0; 32];
         hex(chance(), &mut id[..16]);
         hex(chance() | 1, &mut id[16..]);

@@ -39,7 +39,7 @@ pub fn admit(client: &ClientState, parts: &Parts, framing: Framing) -> Result<Ad
         return Err(Problem::of(Reason::NoMethod, "CONNECT asks for a tunnel; the gateway makes none."));
     }
     let host = host_of(client, parts)?;
-    if !client.takes_host(without_port(host.to_str().unwrap_or_default())) {
+    if !client.takes_host(&host) {
         let detail = "The request is for a host whose certificate is not the one of this connection; another \
                       connection would be right.";
         return Err(Problem::of(Reason::Misdirected, detail));

@@ -167,7 +167,7 @@ async fn send(
     let mut request = Request::new(outbound.next_body(&relay));
     *request.method_mut() = outbound.method.clone();
     *request.uri_mut() = outbound.uri.clone();
-    *request.headers_mut() = outbound.headers.clone();
+    *request.headers_mut() = outbound.full_headers().into_owned();
     if let Some(deadline) = &outbound.deadline {
         deadline.write(request.headers_mut(), Instant::now());
     }

@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
+use http::HeaderValue;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
@@ -21,9 +21,10 @@ use tokio::time::{Instant, Sleep};
 use super::connections::Seat;
 use super::frames::PREFACE;
 use super::head::Framing;
-use super::headers::{self, Identity};
+use super::headers::Identity;
 use super::listen::{Face, Listening};
 use super::plain_http1::Next;
+use super::route::without_port;
 use super::shared::lock;
 use super::tls::Certificates;
 use super::tunnel::Tunnel;
@@ -53,7 +54,7 @@ pub struct ClientState {
     /// Its address.
     pub peer: IpAddr,
     /// What instances are told of it, for the Host it named last: most clients name one.
-    identity: RefCell<Option<Box<Identity>>>,
+    identity: RefCell<Option<Rc<Identity>>>,
     /// Requests that are being answered.
     open: Cell<usize>,
     /// When the last answer was over, or the connection began.
@@ -105,20 +106,20 @@ impl ClientState {
     }
 
     /// Whether a request for a host belongs on this connection; see [`Certificates::belongs`].
-    pub fn takes_host(&self, host: &str) -> bool {
+    pub fn takes_host(&self, host: &HeaderValue) -> bool {
         let Some(certificates) = &self.certificates else { return true };
         let name = self.wire.tls(|tls| tls.server_name().map(str::to_owned)).flatten();
-        certificates.belongs(name.as_deref(), host)
+        certificates.belongs(name.as_deref(), without_port(host.to_str().unwrap_or_default()))
     }
 
-    /// Writes who the client is into the headers of a request for a host.
-    pub fn identify(&self, host: &HeaderValue, headers: &mut HeaderMap) {
+    /// Who the client is that names a host.
+    pub fn identity(&self, host: &HeaderValue) -> Rc<Identity> {
         let mut last = self.identity.borrow_mut();
-        let known = last.take().filter(|known| known.host == host);
+        if let Some(known) = last.as_ref().filter(|known| known.host == host) {
+            return Rc::clone(known);
+        }
         let port = self.listening.address.port();
-        let known = known.unwrap_or_else(|| Box::new(Identity::new(self.peer, port, host, self.scheme())));
-        headers::set_identity(headers, &known);
-        *last = Some(known);
+        Rc::clone(last.insert(Rc::new(Identity::new(self.peer, port, host, self.scheme()))))
     }
 
     /// Keeps only what it takes to wait for the next request.

@@ -49,7 +49,7 @@ pub async fn deliver(
     outbound: &Outbound,
     record: &Record,
 ) -> Result<Response<AnswerBody>, Problem> {
-    let now = Instant::now();
+    let mut now = Instant::now();
     let mut delivery = Delivery::new(backend, outbound, record, now);
     if delivery.is_over(now) {
         return Err(delivery.too_late());
@@ -58,13 +58,14 @@ pub async fn deliver(
         mirror::copy(backend, mirror, outbound);
     }
     loop {
-        let place = delivery.place().await?;
+        let place = delivery.place(now).await?;
         let key = place.key();
         let lost = match delivery.attempt(client, place).await {
             Ok(answered) => match delivery.pause_before_another(&answered) {
                 Some(pause) => {
                     Box::pin(let_go(answered)).await;
                     tokio::time::sleep(pause).await;
+                    now = Instant::now();
                     continue;
                 }
                 None => {
@@ -81,6 +82,7 @@ pub async fn deliver(
             Err(lost) => lost,
         };
         delivery.recover(key, lost).await?;
+        now = Instant::now();
     }
 }
 
@@ -113,8 +115,10 @@ impl<'a> Delivery<'a> {
         let asked = outbound.deadline.map(|deadline| (deadline.at, Reason::Deadline));
         let ends = own.into_iter().chain(asked).min_by_key(|(ends, _)| *ends);
         let patience = policy.wait;
-        let hash = policy.hash(outbound.uri.path(), &outbound.headers);
-        let avoid = backend.beside(&policy, &outbound.headers);
+        let all = policy.goes_by_headers().then(|| outbound.full_headers());
+        let headers = all.as_deref().unwrap_or(&outbound.headers);
+        let hash = policy.hash(outbound.uri.path(), headers);
+        let avoid = backend.beside(&policy, headers);
         Self { backend, outbound, record, policy, ticket, ends, hash, avoid, tries: 0, stale: 0, sent: false, patience }
     }
 
@@ -122,14 +126,13 @@ impl<'a> Delivery<'a> {
         self.ends.is_some_and(|(ends, _)| ends <= now)
     }
 
-    async fn place(&mut self) -> Result<Place, Problem> {
-        let began = Instant::now();
+    async fn place(&mut self, began: Instant) -> Result<Place, Problem> {
         let left = self.ends.map_or(self.patience, |(ends, _)| self.patience.min(ends - began));
         let outbound = self.outbound;
         let (class, bytes) = (outbound.class, outbound.bytes());
         let seeking = Seeking { ticket: self.ticket, avoid: &self.avoid, class, bytes, hash: self.hash };
         let sought = self.backend.seek(seeking, began, left).await;
-        let waited = began.elapsed();
+        let waited = sought.as_ref().map_or_else(|_| began.elapsed(), |place| place.waited_since(began));
         self.record.waited(waited);
         self.patience = self.patience.saturating_sub(waited);
         sought.map_err(|why| match why {

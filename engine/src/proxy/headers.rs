@@ -9,7 +9,7 @@ static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host"
 static X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// Headers that the gateway adds to a request.
-pub const ADDED: usize = 9;
+const ADDED: usize = 9;
 static VIA: HeaderValue = HeaderValue::from_static("1.1 unisono");
 
 /// Up to so many fields it costs less to look at all names than to hash the one that is looked for.
@@ -21,6 +21,13 @@ pub fn find<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderV
         return headers.get(name);
     }
     headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+}
+
+/// Cuts out a header that most heads have not.
+pub fn remove(headers: &mut HeaderMap, name: &HeaderName) {
+    if find(headers, name).is_some() {
+        headers.remove(name);
+    }
 }
 
 /// What was asked of this one connection.
@@ -104,25 +111,41 @@ pub struct Identity {
     port: HeaderValue,
     /// "http" or "https".
     scheme: &'static str,
+    /// All of it as lines of a head, Via too.
+    pub lines: Vec<u8>,
 }
 
 impl Identity {
     /// Of a client at an address that reached a port and named a host.
     pub fn new(client: IpAddr, port: u16, host: &HeaderValue, scheme: &'static str) -> Self {
-        Self {
+        let mut identity = Self {
             // A copy: as it came it is a part of the buffer that the head was read into, and would keep all of it.
             host: HeaderValue::from_bytes(host.as_bytes()).unwrap_or_else(|_| host.clone()),
             client: HeaderValue::try_from(client.to_string()).unwrap_or(HeaderValue::from_static("unknown")),
             forwarded: forwarded(client, host, scheme),
             port: HeaderValue::from(port),
             scheme,
+            lines: Vec::new(),
+        };
+        let mut headers = HeaderMap::new();
+        set_identity(&mut headers, &identity);
+        for (name, value) in &headers {
+            write_line(&mut identity.lines, name, value.as_bytes());
         }
+        identity
     }
 }
 
-/// Writes the identity over whatever a client claims, and adds Via.
+/// Writes a field as a line of a head.
+pub fn write_line(head: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
+    head.extend_from_slice(name.as_str().as_bytes());
+    head.extend_from_slice(b": ");
+    head.extend_from_slice(value);
+    head.extend_from_slice(b"\r\n");
+}
+
+/// Writes the identity, and adds Via.
 pub fn set_identity(headers: &mut HeaderMap, identity: &Identity) {
-    drop_look_alikes(headers);
     // Room for all that the gateway adds, its trace and its stamp too, at once: growing costs a search for a place for each.
     headers.reserve(ADDED);
     headers.insert(&X_FORWARDED_FOR, identity.client.clone());
@@ -150,28 +173,26 @@ fn forwarded(client: IpAddr, host: &HeaderValue, scheme: &str) -> HeaderValue {
     HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("for=unknown"))
 }
 
-/// Cuts out names that a CGI-like server could not tell from a header that the gateway vouches for, such as
-/// `X_Forwarded_For` (as in CVE-2025-64484).
-fn drop_look_alikes(headers: &mut HeaderMap) {
-    let is_look_alike = |name: &HeaderName| {
-        name.as_str().contains('_') && {
-            let dashed = name.as_str().replace('_', "-");
-            dashed.starts_with("x-forwarded-")
-                || [
-                    "x-real-ip",
-                    "unisono-clock",
-                    "unisono-mirror",
-                    "content-length",
-                    "content-type",
-                    "transfer-encoding",
-                ]
-                .contains(&dashed.as_str())
-        }
-    };
-    let found: Vec<HeaderName> = headers.keys().filter(|name| is_look_alike(name)).cloned().collect();
+/// Cuts out whatever a client claims of who it is, also by names that a CGI-like server could not tell from a header that
+/// the gateway vouches for, such as `X_Forwarded_For` (as in CVE-2025-64484).
+pub fn drop_claims(headers: &mut HeaderMap) {
+    let found: Vec<HeaderName> = headers.keys().filter(|name| is_claim(name.as_str())).cloned().collect();
     for name in found {
         headers.remove(name);
     }
+}
+
+fn is_claim(name: &str) -> bool {
+    match name {
+        "forwarded" | "x-forwarded-for" | "x-forwarded-host" | "x-forwarded-port" | "x-forwarded-proto" => true,
+        _ => name.contains('_') && is_look_alike(&name.replace('_', "-")),
+    }
+}
+
+fn is_look_alike(dashed: &str) -> bool {
+    dashed.starts_with("x-forwarded-")
+        || ["x-real-ip", "unisono-clock", "unisono-mirror", "content-length", "content-type", "transfer-encoding"]
+            .contains(&dashed)
 }
 
 #[cfg(test)]
@@ -240,6 +261,7 @@ mod tests {
             map(&[("x-forwarded-for", "6.6.6.6"), ("x_forwarded_for", "6.6.6.6"), ("forwarded", "for=6")]);
         let identity = Identity::new("1.2.3.4".parse().unwrap(), 80, &HeaderValue::from_static("shop"), "http");
 
+        drop_claims(&mut headers);
         set_identity(&mut headers, &identity);
 
         assert!(!headers.values().any(|value| value.to_str().unwrap().contains('6')));

@@ -1,6 +1,7 @@
 //! A request as instances get it, however often: its head made over, its body kept where it is small enough to
 //! be sent again.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use super::connection::ClientState;
 use super::deadline::Deadline;
 use super::grpc;
 use super::head::Framing;
-use super::headers;
+use super::headers::{self, Identity};
 use super::inflow::Inflow;
 use super::interim::Relay;
 use super::mirror::UNISONO_MIRROR;
@@ -41,6 +42,8 @@ pub struct Outbound {
     pub uri: Uri,
     /// What goes on to the instance.
     pub headers: HeaderMap,
+    /// Who the client is, still to be said; `None`: the headers say it.
+    identity: Option<Rc<Identity>>,
     /// Its body.
     pub payload: Payload,
     /// It may be at two instances at a time: reading, or marked as repeatable.
@@ -101,19 +104,24 @@ impl Outbound {
             headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
         }
-        headers.insert(header::HOST, host.clone());
-        headers.remove(&UNISONO_MIRROR);
-        client.identify(host, &mut headers);
-        let asks = headers.contains_key(header::EXPECT);
+        if headers::find(&headers, &header::HOST) != Some(host) {
+            headers.insert(header::HOST, host.clone());
+        }
+        headers::remove(&mut headers, &UNISONO_MIRROR);
+        headers::drop_claims(&mut headers);
+        let mut identity = Some(client.identity(host));
+        let asks = headers::find(&headers, &header::EXPECT).is_some();
         let expects = asks && version >= Version::HTTP_11 && framing != Framing::Length(0);
         if asks && !expects {
             headers.remove(header::EXPECT);
         }
-        let grpc = grpc::is_grpc(&headers);
         let is_plain = method == Method::GET && framing == Framing::Length(0) && !upgrade && !asked.trailers;
         let stamps = Arc::clone(&client.listening.gateway.stamps);
         if !is_plain {
-            // Each try writes its own over these two; a copy of these headers has no room to spare.
+            // Else each try writes these itself, which costs less than to find a place for them in a map.
+            if let Some(identity) = identity.take() {
+                headers::set_identity(&mut headers, &identity);
+            }
             trace.write(&mut headers);
             stamps.write(&mut headers);
         }
@@ -130,9 +138,12 @@ impl Outbound {
                 Payload::Whole(bytes)
             }
             // In gRPC it is normal that a client has nothing to say for a while.
-            _ => Payload::Streamed(Upload::new(incoming, BODY_MAX, Rc::clone(client), !grpc, record.inflow())),
+            _ => {
+                let is_paced = !grpc::is_grpc(&headers);
+                Payload::Streamed(Upload::new(incoming, BODY_MAX, Rc::clone(client), is_paced, record.inflow()))
+            }
         };
-        let is_marked = headers.contains_key(&IDEMPOTENCY_KEY);
+        let is_marked = headers::find(&headers, &IDEMPOTENCY_KEY).is_some();
         let idempotent = !upgrade && (is_idempotent(&method) || is_marked);
         let reads = [Method::GET, Method::HEAD, Method::OPTIONS].contains(&method);
         let may_be_doubled = !upgrade && (reads || is_marked) && !matches!(payload, Payload::Streamed(_));
@@ -141,6 +152,7 @@ impl Outbound {
             method,
             uri: path.into(),
             headers,
+            identity,
             payload,
             idempotent,
             upgrade,
@@ -162,8 +174,8 @@ impl Outbound {
             Payload::Streamed(_) => return None,
         };
         let (method, uri, headers) = (self.method.clone(), self.uri.clone(), self.headers.clone());
-        let stamps = Arc::clone(&self.stamps);
-        (!self.upgrade).then(|| Self { method, uri, headers, payload, stamps, ..*self })
+        let (identity, stamps) = (self.identity.clone(), Arc::clone(&self.stamps));
+        (!self.upgrade).then(|| Self { method, uri, headers, identity, payload, stamps, ..*self })
     }
 
     /// Whether it may be sent again though it went out.
@@ -177,8 +189,21 @@ impl Outbound {
         is_plain.then(|| {
             let (trace, stamp) = (self.trace.text(), self.stamps.text());
             let own: [(&HeaderName, &[u8]); 2] = [(&TRACEPARENT, &trace), (&UNISONO_CLOCK, &stamp)];
-            plain::head(&self.method, &self.uri, &self.headers, &own)
+            let lines = self.identity.as_ref().map_or(&[][..], |identity| &identity.lines);
+            plain::head(&self.method, &self.uri, &self.headers, lines, &own)
         })
+    }
+
+    /// The headers with who the client is.
+    pub fn full_headers(&self) -> Cow<'_, HeaderMap> {
+        match &self.identity {
+            None => Cow::Borrowed(&self.headers),
+            Some(identity) => {
+                let mut headers = self.headers.clone();
+                headers::set_identity(&mut headers, identity);
+                Cow::Owned(headers)
+            }
+        }
     }
 
     /// What it takes up in memory, roughly.

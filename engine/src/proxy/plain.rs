@@ -10,37 +10,36 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Response, StatusCode, Uri};
 
+use super::headers::write_line;
 use super::inflow::Inflow;
 
 /// More fields than this in an answer's head are not plain.
 const FIELDS_MAX: usize = 32;
+/// What the gateway adds to an answer: its stamp, a cookie.
+const ADDED: usize = 2;
 /// What the head of a request takes up beside its fields, and a field beside its name and value.
 const LINE_ROOM: usize = 64;
 const FIELD_ROOM: usize = 4;
 
-/// The head of a request. Of `headers` those are left out that `own` names, whose values are this try's.
-pub fn head(method: &Method, uri: &Uri, headers: &HeaderMap, own: &[(&HeaderName, &[u8])]) -> Vec<u8> {
+/// The head of a request, with `more` lines of it. Of `headers` those are left out that `own` names, whose values are
+/// this try's.
+pub fn head(method: &Method, uri: &Uri, headers: &HeaderMap, more: &[u8], own: &[(&HeaderName, &[u8])]) -> Vec<u8> {
     let target = uri.path_and_query().map_or("/", PathAndQuery::as_str);
     let fields = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_ROOM).sum::<usize>();
     let own_fields = own.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_ROOM).sum::<usize>();
-    let mut head = Vec::with_capacity(LINE_ROOM + target.len() + fields + own_fields);
+    let mut head = Vec::with_capacity(LINE_ROOM + target.len() + fields + more.len() + own_fields);
     head.extend_from_slice(method.as_str().as_bytes());
     head.push(b' ');
     head.extend_from_slice(target.as_bytes());
     head.extend_from_slice(b" HTTP/1.1\r\n");
-    let mut write = |name: &HeaderName, value: &[u8]| {
-        head.extend_from_slice(name.as_str().as_bytes());
-        head.extend_from_slice(b": ");
-        head.extend_from_slice(value);
-        head.extend_from_slice(b"\r\n");
-    };
     for (name, value) in headers {
         if !own.iter().any(|(known, _)| *known == name) {
-            write(name, value.as_bytes());
+            write_line(&mut head, name, value.as_bytes());
         }
     }
+    head.extend_from_slice(more);
     for (name, value) in own {
-        write(name, value);
+        write_line(&mut head, name, value);
     }
     head.extend_from_slice(b"\r\n");
     head
@@ -56,7 +55,7 @@ pub fn answer(bytes: &Bytes) -> Option<Response<Inflow>> {
     if parsed.version != Some(1) || parsed.reason != status.canonical_reason() || !has_body {
         return None;
     }
-    let mut headers = HeaderMap::with_capacity(parsed.headers.len());
+    let mut headers = HeaderMap::with_capacity(parsed.headers.len() + ADDED);
     let mut length = None;
     for field in parsed.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
@@ -105,9 +104,9 @@ mod tests {
         headers.append("cookie", HeaderValue::from_static("a=1"));
         headers.append(&OWN, HeaderValue::from_static("older"));
 
-        let head = head(&Method::GET, &Uri::from_static("/a?b=c"), &headers, &[(&OWN, b"new")]);
+        let head = head(&Method::GET, &Uri::from_static("/a?b=c"), &headers, b"via: me\r\n", &[(&OWN, b"new")]);
 
-        let text = "GET /a?b=c HTTP/1.1\r\nhost: shop\r\ncookie: a=1\r\nunisono-clock: new\r\n\r\n";
+        let text = "GET /a?b=c HTTP/1.1\r\nhost: shop\r\ncookie: a=1\r\nvia: me\r\nunisono-clock: new\r\n\r\n";
         assert_eq!(String::from_utf8(head).unwrap(), text);
     }
 

@@ -4,7 +4,7 @@
 //! for a while.
 
 use std::future::poll_fn;
-use std::io::IoSlice;
+use std::io::{Cursor, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -130,7 +130,7 @@ impl Line<'_> {
 
     /// Sends an answer; false: the client does not take it.
     async fn send(&mut self, head: Vec<u8>, body: Bytes) -> bool {
-        let mut left = Bytes::from(head).chain(body);
+        let mut left = Cursor::new(head).chain(body);
         poll_fn(|cx| {
             let sent = self.poll_send(cx, &mut left);
             if sent.is_pending() && self.guard.look(cx) == Clock::TimeUp { Poll::Ready(false) } else { sent }

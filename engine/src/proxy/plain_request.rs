@@ -3,7 +3,6 @@
 //! what has one reading passes: whatever is rare, odd or not all here is not plain, and hyper gets it from its first
 //! byte on. [`plain_http1`](super::plain_http1) reads and writes.
 
-use std::io::Write;
 use std::mem::MaybeUninit;
 
 use bytes::Bytes;
@@ -12,7 +11,7 @@ use http::{Method, Request, Response, StatusCode, Uri};
 
 use super::body::AnswerBody;
 use super::date;
-use super::headers::ADDED;
+use super::headers::write_line;
 use super::inflow::Inflow;
 
 /// More fields than this in a request's head are not plain.
@@ -37,8 +36,7 @@ pub fn read(bytes: &Bytes) -> Option<(Request<Inflow>, usize)> {
         return None;
     }
     let uri = Uri::from_maybe_shared(bytes.slice_ref(parsed.path?.as_bytes())).ok()?;
-    // Room for what the gateway adds, too: growing costs a search for a place for each field.
-    let mut headers = HeaderMap::with_capacity(parsed.headers.len() + ADDED);
+    let mut headers = HeaderMap::with_capacity(parsed.headers.len());
     let mut hosts = 0;
     for field in parsed.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
@@ -96,21 +94,24 @@ pub fn write(response: &mut Response<AnswerBody>) -> Option<(Vec<u8>, Bytes)> {
             continue;
         }
         is_dated |= *name == header::DATE;
-        head.extend_from_slice(name.as_str().as_bytes());
-        head.extend_from_slice(b": ");
-        head.extend_from_slice(value.as_bytes());
-        head.extend_from_slice(b"\r\n");
+        write_line(&mut head, name, value.as_bytes());
     }
-    // Writing to a Vec cannot fail.
-    let _ = write!(head, "content-length: {length}\r\n");
+    head.extend_from_slice(b"content-length: ");
+    write_decimal(&mut head, length);
+    head.extend_from_slice(b"\r\n");
     if !is_dated {
-        head.extend_from_slice(b"date: ");
-        head.extend_from_slice(&date::text());
-        head.extend_from_slice(b"\r\n");
+        write_line(&mut head, &header::DATE, &date::text());
     }
     head.extend_from_slice(b"\r\n");
     head.extend_from_slice(&copied);
     Some((head, body))
+}
+
+fn write_decimal(head: &mut Vec<u8>, number: usize) {
+    if number >= 10 {
+        write_decimal(head, number / 10);
+    }
+    head.push(b"0123456789"[number % 10]);
 }
 
 /// Whether an answer's head says nothing of framing, nor of the connection, and has a line that is known.

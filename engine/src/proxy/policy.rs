@@ -46,6 +46,11 @@ impl From<&table::Backend> for Policy {
 }
 
 impl Policy {
+    /// Whether it makes a difference what headers a request has, cookies aside.
+    pub fn goes_by_headers(&self) -> bool {
+        !self.split.is_empty() || matches!(self.hash_on, Some(HashOn::Header(_) | HashOn::Client))
+    }
+
     /// What a request has in common with those that are to meet at its target; `None`: nothing.
     pub fn hash(&self, path: &str, headers: &HeaderMap) -> Option<u64> {
         let header = |name: &str| headers.get(name).map(|value| dispatch::hash(value.as_bytes()));

@@ -4,8 +4,10 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
+use tokio::time::Instant;
 
 use super::back_pressure;
 use super::backend::Backend;
@@ -131,6 +133,11 @@ impl Place {
         let (outcome, head) = (Cell::new(None), Cell::new(None));
         let (has_begun, reused) = (Cell::new(false), Cell::new(false));
         Self { backend, key, target, began, among, outcome, head, has_begun, reused }
+    }
+
+    /// How long after a moment it was granted.
+    pub fn waited_since(&self, moment: Instant) -> Duration {
+        self.began.saturating_sub(self.backend.gateway.at(moment))
     }
 
     /// Names the target for [`Backend::seek`]'s `avoid`.
