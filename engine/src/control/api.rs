@@ -132,7 +132,7 @@ impl Api {
             return problem(StatusCode::BAD_REQUEST, "The query is not complete", detail, &json!({}));
         };
         let patience = Duration::from_millis(number("timeout_ms").unwrap_or(0)).min(DRAIN_WAIT_MAX);
-        let left = self.gateway.drained(instance, generation, patience).await;
+        let left = self.gateway.accounts.drained(instance, generation, patience).await;
         answer_json(&json!({ "in_flight": left }))
     }
 

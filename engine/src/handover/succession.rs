@@ -54,15 +54,15 @@ pub async fn announce(gateway: &Arc<Gateway>, stream: UnixStream) -> io::Result<
     if let Ok(Ok(Some(line))) = tokio::time::timeout(FIRST_WORD_MAX, lines.next_line()).await
         && let Ok(remainder) = serde_json::from_str(&line)
     {
-        gateway.told_remainder(remainder);
+        gateway.accounts.told_remainder(remainder);
     }
     tokio::task::spawn_local(async move {
         while let Ok(Some(line)) = lines.next_line().await {
             if let Ok(remainder) = serde_json::from_str(&line) {
-                gateway.told_remainder(remainder);
+                gateway.accounts.told_remainder(remainder);
             }
         }
-        gateway.told_remainder(Remainder::default());
+        gateway.accounts.told_remainder(Remainder::default());
     });
     Ok(Predecessor(Rc::new(stream)))
 }
@@ -103,7 +103,7 @@ pub async fn depart(gateway: &Arc<Gateway>, successor: UnixStream) {
     let telling = async {
         let (began, mut told) = (Instant::now(), None);
         loop {
-            let remainder = gateway.remainder();
+            let remainder = gateway.accounts.remainder();
             if told.as_ref() != Some(&remainder) {
                 // A successor that is gone needs to know nothing.
                 let _ = write_line(&successor, &remainder);

@@ -5,6 +5,7 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use http::header::{self, HeaderValue};
 use http::{Request, Response, StatusCode, Version, response};
 use tokio::time::Instant;
 
-use super::body::{AnswerBody, Held, SMALL_MAX, Source, UpstreamBody, hold};
+use super::body::{AnswerBody, Held, SMALL_MAX, Source, UpstreamBody, give_back, hold};
 use super::connection::ClientState;
 use super::grpc;
 use super::headers;
@@ -190,7 +191,7 @@ async fn connection_to(place: &Place, outbound: &Outbound) -> Option<Box<Upstrea
     let connected = if place.target.protocol == Protocol::H2 {
         pools::line(&place.target).await.map(|(line, was_used)| Upstream::of_line(line, was_used))
     } else {
-        match pools::take(&place.target, !outbound.is_repeatable()) {
+        match pools::take(&place.target, !outbound.is_repeatable(), place.granted_at()) {
             Some(upstream) => Ok(upstream),
             None => Box::pin(Upstream::connect(place.target.address)).await,
         }
@@ -224,20 +225,24 @@ pub async fn pass_on(
         return Box::pin(switch(client, outbound, answered)).await;
     }
     let Answered { mut parts, incoming, upstream, place } = answered;
-    let body = UpstreamBody::new(incoming, upstream, place);
     headers::strip_hop_by_hop(&mut parts.headers);
     parts.version = Version::HTTP_11;
+    if let Inflow::Whole(bytes) = incoming {
+        place.came_whole();
+        give_back(upstream, place, &mut Context::from_waker(Waker::noop()));
+        return Ok(Response::from_parts(parts, AnswerBody::new(bytes.into())));
+    }
+    let body = UpstreamBody::new(incoming, upstream, place);
     // An answer of HTTP/2 may have trailers behind a body of known length.
     let is_small = !body.has_trailers() && body.length().is_some_and(|length| length <= SMALL_MAX);
     let source = if is_small {
         match hold(body, outbound.is_repeatable().then_some(HOLD)).await {
-            Held::Whole(bytes) if bytes.is_empty() => Source::Ended,
-            Held::Whole(bytes) => Source::Whole(bytes),
-            Held::Part(bytes, rest) => Source::Streamed(bytes, rest.begun()),
+            Held::Whole(bytes) => bytes.into(),
+            Held::Part(bytes, rest) => Source::Streamed(bytes, Box::new(rest.begun())),
             Held::Broken => return Err(Lost::Broken),
         }
     } else {
-        Source::Streamed(Bytes::new(), body.begun())
+        Source::Streamed(Bytes::new(), Box::new(body.begun()))
     };
     Ok(Response::from_parts(parts, AnswerBody::new(source)))
 }

@@ -112,7 +112,7 @@ impl Backend {
             if !known && !self.gateway.has_exited(&wanted.id, wanted.generation) {
                 let figures = Arc::clone(core.revisions.entry(wanted.revision.clone()).or_default());
                 let target = Target::new(wanted, backend.protocol, figures);
-                self.gateway.account(&target);
+                self.gateway.accounts.remember(&target);
                 let info = TargetInfo { name: dispatch::hash(wanted.id.as_bytes()), weight: wanted.weight };
                 let key = core.service.add(info, self.gateway.now());
                 core.targets.insert(key, target);

@@ -127,16 +127,9 @@ impl UpstreamBody {
         // A reader that counts does not ask again behind the last byte of a body whose length it knows.
         let is_last = matches!(&frame, Some(Ok(_))) && self.incoming.is_end_stream();
         if (frame.is_none() || is_last)
-            && let Some((mut upstream, place)) = self.held.take()
+            && let Some((upstream, place)) = self.held.take()
         {
-            place.completed();
-            if upstream.is_reusable(cx) {
-                upstream.used = true;
-                place.put_back(upstream);
-            } else {
-                // Before its place is given back.
-                drop(upstream);
-            }
+            give_back(upstream, place, cx);
         }
         if let Some(Err(_)) = &frame
             && let Some((upstream, place)) = self.held.take()
@@ -163,6 +156,18 @@ impl UpstreamBody {
     /// Its length in bytes, where the head says it.
     pub fn length(&self) -> Option<u64> {
         self.incoming.size_hint().exact()
+    }
+}
+
+/// An answer is here to its end: its connection is kept for others if it is good, and its place given back.
+pub fn give_back(mut upstream: Box<Upstream>, place: Place, cx: &mut Context<'_>) {
+    place.completed();
+    if upstream.is_reusable(cx) {
+        upstream.used = true;
+        place.put_back(upstream);
+    } else {
+        // Before its place is given back.
+        drop(upstream);
     }
 }
 
@@ -259,7 +264,13 @@ pub enum Source {
     /// All of it is here.
     Whole(Bytes),
     /// What is here, then what still comes.
-    Streamed(Bytes, UpstreamBody),
+    Streamed(Bytes, Box<UpstreamBody>),
+}
+
+impl From<Bytes> for Source {
+    fn from(bytes: Bytes) -> Self {
+        if bytes.is_empty() { Self::Ended } else { Self::Whole(bytes) }
+    }
 }
 
 /// An answer's body towards a client. Dropping it, at its end or when the client is gone, ends the request.

@@ -49,7 +49,7 @@ pub async fn deliver(
     outbound: &Outbound,
     record: &Record,
 ) -> Result<Response<AnswerBody>, Problem> {
-    let mut now = Instant::now();
+    let mut now = if outbound.is_all_head() { record.began() } else { Instant::now() };
     let mut delivery = Delivery::new(backend, outbound, record, now);
     if delivery.is_over(now) {
         return Err(delivery.too_late());
@@ -132,7 +132,9 @@ impl<'a> Delivery<'a> {
         let (class, bytes) = (outbound.class, outbound.bytes());
         let seeking = Seeking { ticket: self.ticket, avoid: &self.avoid, class, bytes, hash: self.hash };
         let sought = self.backend.seek(seeking, began, left).await;
-        let waited = sought.as_ref().map_or_else(|_| began.elapsed(), |place| place.waited_since(began));
+        let waited = sought
+            .as_ref()
+            .map_or_else(|_| began.elapsed(), |place| place.granted_at().saturating_duration_since(began));
         self.record.waited(waited);
         self.patience = self.patience.saturating_sub(waited);
         sought.map_err(|why| match why {

@@ -4,13 +4,14 @@
 
 use std::rc::Rc;
 
+use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response};
 use http_body::Body;
 
 use super::admit::{Admitted, admit};
-use super::body::{AnswerBody, Source};
+use super::body::AnswerBody;
 use super::connection::ClientState;
 use super::deadline::Deadline;
 use super::deliver::deliver;
@@ -52,7 +53,7 @@ pub async fn answer(client: Rc<ClientState>, request: Request<Inflow>) -> Respon
             if ends {
                 parts.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            let mut body = AnswerBody::new(if text.is_empty() { Source::Ended } else { Source::Whole(text.into()) });
+            let mut body = AnswerBody::new(Bytes::from(text).into());
             body.ends_with(exchange, record);
             Response::from_parts(parts, body)
         }
@@ -69,7 +70,10 @@ async fn respond(
     let framing = incoming.size_hint().exact().map_or(Framing::Chunked, Framing::Length);
     let Admitted { host, backend, class } = admit(client, &parts, framing)?;
     record.routed(&backend);
-    let mut outbound = Outbound::from_client(client, record, trace, parts, incoming, framing, &host).await?;
+    let mut outbound = Outbound::of_head(client, trace, parts, framing, &host);
+    if framing != Framing::Length(0) {
+        Box::pin(outbound.receive(client, record, incoming, framing)).await?;
+    }
     outbound.class = class;
     outbound.deadline = Deadline::read(&outbound.headers, record.began());
     let answered = deliver(&backend, client, &outbound, record).await;

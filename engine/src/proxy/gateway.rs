@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, Weak};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::accounts::Accounts;
 use super::backend::Backend;
 use super::connections::Connections;
 use super::exits::{Exits, Watch};
@@ -19,12 +19,10 @@ use super::pools;
 use super::route::{Route, Routes};
 use super::shared::lock;
 use super::stamps::Stamps;
-use super::target::Target;
 use super::workers::Workers;
 use crate::control::events::{Event, Events, Kind};
 use crate::control::table::{self, Table};
 use crate::dispatch::Time;
-use crate::handover::Remainder;
 use crate::observe::log::AccessLog;
 
 /// An address that could not be bound, and why.
@@ -50,6 +48,8 @@ pub struct Gateway {
     pub workers: Workers,
     /// The thread that sees processes exit.
     pub exits: Exits,
+    /// What is still in flight on each instance.
+    pub accounts: Accounts,
     start: Instant,
     table: Mutex<Arc<Table>>,
     listeners: Mutex<BTreeMap<SocketAddr, Arc<Listening>>>,
@@ -58,14 +58,8 @@ pub struct Gateway {
     watches: Mutex<HashMap<(String, u64), Watch>>,
     /// Instances of the table whose process is gone.
     exited: Mutex<HashSet<(String, u64)>>,
-    /// Every target in the table or still with requests.
-    accounts: Mutex<Vec<Weak<Target>>>,
     /// Sockets of a predecessor that listen already.
     inherited: Mutex<BTreeMap<SocketAddr, std::net::TcpListener>>,
-    /// What the predecessor still carries.
-    remainder: Mutex<Remainder>,
-    /// A target has no request in flight any more.
-    idle: Notify,
     /// Rises whenever targets may have been retired.
     retired: watch::Sender<u64>,
 }
@@ -90,10 +84,8 @@ impl Gateway {
             backends: Mutex::default(),
             watches: Mutex::default(),
             exited: Mutex::default(),
-            accounts: Mutex::default(),
+            accounts: Accounts::default(),
             inherited: Mutex::default(),
-            remainder: Mutex::default(),
-            idle: Notify::new(),
             retired,
         });
         tokio::task::spawn_local(pools::sweep(gateway.retired.subscribe()));
@@ -108,6 +100,11 @@ impl Gateway {
     /// A moment on the clock of dispatch.
     pub fn at(&self, moment: Instant) -> Time {
         moment.saturating_duration_since(self.start)
+    }
+
+    /// The moment that is a time of dispatch.
+    pub fn moment(&self, time: Time) -> Instant {
+        self.start + time
     }
 
     /// The table in force.
@@ -184,42 +181,6 @@ impl Gateway {
         });
     }
 
-    /// Remembers a target until its last request is over.
-    pub fn account(&self, target: &Arc<Target>) {
-        let mut accounts = lock(&self.accounts);
-        accounts.retain(|known| known.strong_count() > 0);
-        accounts.push(Arc::downgrade(target));
-    }
-
-    /// A target has no request in flight any more.
-    pub fn told_idle(&self) {
-        self.idle.notify_waiters();
-    }
-
-    /// Requests in flight on an instance, in the table or not.
-    pub fn in_flight(&self, id: &str, generation: u64) -> u64 {
-        let accounts = lock(&self.accounts);
-        let of_instance =
-            accounts.iter().filter_map(Weak::upgrade).filter(|t| t.id == id && t.generation == generation);
-        let here: u64 = of_instance.map(|target| target.in_flight()).sum();
-        let remainder = lock(&self.remainder);
-        let there = remainder.0.iter().filter(|(known, number, _)| known == id && *number == generation);
-        here + there.map(|(_, _, count)| count).sum::<u64>()
-    }
-
-    /// What a successor is to know of this gateway's requests.
-    pub fn remainder(&self) -> Remainder {
-        let accounts = lock(&self.accounts);
-        let busy = accounts.iter().filter_map(Weak::upgrade).filter(|target| target.in_flight() > 0);
-        Remainder(busy.map(|target| (target.id.clone(), target.generation, target.in_flight())).collect())
-    }
-
-    /// What the predecessor still carries: its instances are not drained before it says so.
-    pub fn told_remainder(&self, remainder: Remainder) {
-        *lock(&self.remainder) = remainder;
-        self.told_idle();
-    }
-
     /// Uses these sockets, which listen already, where the table wants their addresses.
     pub fn inherit(&self, sockets: BTreeMap<SocketAddr, std::net::TcpListener>) {
         *lock(&self.inherited) = sockets;
@@ -240,24 +201,6 @@ impl Gateway {
         for listening in lock(&self.listeners).values() {
             listening.leave();
         }
-    }
-
-    /// Waits until an instance has no request in flight, for at most `patience`; gives how many are left.
-    pub async fn drained(&self, id: &str, generation: u64, patience: Duration) -> u64 {
-        let draining = async {
-            loop {
-                let mut idle = std::pin::pin!(self.idle.notified());
-                // From here on an end is not missed, whichever worker it happens on.
-                idle.as_mut().enable();
-                if self.in_flight(id, generation) == 0 {
-                    return;
-                }
-                idle.await;
-            }
-        };
-        // Whether it drained or time ran out shows in the count.
-        let _ = tokio::time::timeout(patience, draining).await;
-        self.in_flight(id, generation)
     }
 
     /// A service.

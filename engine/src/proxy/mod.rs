@@ -3,6 +3,7 @@
 //! stays on the thread that took its connection; what the threads share is behind locks that are held for a few
 //! instructions, so that one queue per service is exact.
 
+pub mod accounts;
 pub mod admit;
 pub mod attempt;
 pub mod back_pressure;

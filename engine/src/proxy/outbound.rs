@@ -77,19 +77,8 @@ pub enum Payload {
 }
 
 impl Outbound {
-    /// Makes the request that an instance gets. A small body is read first, so that a slow client holds no place.
-    ///
-    /// # Errors
-    /// The client broke off.
-    pub async fn from_client(
-        client: &Rc<ClientState>,
-        record: &Record,
-        trace: Trace,
-        parts: Parts,
-        incoming: Inflow,
-        framing: Framing,
-        host: &HeaderValue,
-    ) -> Result<Self, Problem> {
+    /// Makes the request that an instance gets, so far without a body.
+    pub fn of_head(client: &ClientState, trace: Trace, parts: Parts, framing: Framing, host: &HeaderValue) -> Self {
         let Parts { method, uri, mut headers, version, .. } = parts;
         if version == Version::HTTP_2 {
             headers::join_cookies(&mut headers);
@@ -125,9 +114,43 @@ impl Outbound {
             trace.write(&mut headers);
             stamps.write(&mut headers);
         }
-        let payload = match framing {
+        let is_marked = headers::find(&headers, &IDEMPOTENCY_KEY).is_some();
+        let idempotent = !upgrade && (is_idempotent(&method) || is_marked);
+        let reads = [Method::GET, Method::HEAD, Method::OPTIONS].contains(&method);
+        let may_be_doubled = !upgrade && (reads || is_marked);
+        let path = uri.into_parts().path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
+        Self {
+            method,
+            uri: path.into(),
+            headers,
+            identity,
+            payload: Payload::Empty,
+            idempotent,
+            upgrade,
+            may_be_doubled,
+            class: Class::default(),
+            deadline: None,
+            trace,
+            stamps,
+            is_plain,
+            expects,
+        }
+    }
+
+    /// Takes the request's body in. A small one is read to its end, so that a slow client holds no place.
+    ///
+    /// # Errors
+    /// The client broke off.
+    pub async fn receive(
+        &mut self,
+        client: &Rc<ClientState>,
+        record: &Record,
+        incoming: Inflow,
+        framing: Framing,
+    ) -> Result<(), Problem> {
+        self.payload = match framing {
             Framing::Length(0) => Payload::Empty,
-            Framing::Length(length) if length <= SMALL_MAX && !expects => {
+            Framing::Length(length) if length <= SMALL_MAX && !self.expects => {
                 let bytes = read_whole(incoming).await.map_err(|error| {
                     let reason =
                         if matches!(error, BodyError::TooSlow) { Reason::BodyTooSlow } else { Reason::BadRequest };
@@ -139,31 +162,12 @@ impl Outbound {
             }
             // In gRPC it is normal that a client has nothing to say for a while.
             _ => {
-                let is_paced = !grpc::is_grpc(&headers);
+                self.may_be_doubled = false;
+                let is_paced = !grpc::is_grpc(&self.headers);
                 Payload::Streamed(Upload::new(incoming, BODY_MAX, Rc::clone(client), is_paced, record.inflow()))
             }
         };
-        let is_marked = headers::find(&headers, &IDEMPOTENCY_KEY).is_some();
-        let idempotent = !upgrade && (is_idempotent(&method) || is_marked);
-        let reads = [Method::GET, Method::HEAD, Method::OPTIONS].contains(&method);
-        let may_be_doubled = !upgrade && (reads || is_marked) && !matches!(payload, Payload::Streamed(_));
-        let path = uri.into_parts().path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
-        Ok(Self {
-            method,
-            uri: path.into(),
-            headers,
-            identity,
-            payload,
-            idempotent,
-            upgrade,
-            may_be_doubled,
-            class: Class::default(),
-            deadline: None,
-            trace,
-            stamps,
-            is_plain,
-            expects,
-        })
+        Ok(())
     }
 
     /// The same once more; `None`: it can't be had twice.
@@ -213,6 +217,11 @@ impl Outbound {
             Payload::Empty | Payload::Streamed(_) => 0,
         };
         (HEAD_BYTES + body) as u64
+    }
+
+    /// Whether it has no body, and was here with its head.
+    pub fn is_all_head(&self) -> bool {
+        matches!(self.payload, Payload::Empty)
     }
 
     /// Whether there is a body for one more try.

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use super::multiplex::{Line, Trunks};
 use super::target::Target;
@@ -30,10 +31,10 @@ thread_local! {
 }
 
 /// A kept connection to a target, if there is one that is still good; see [`Pool::take`].
-pub fn take(target: &Target, ask_kernel: bool) -> Option<Box<Upstream>> {
+pub fn take(target: &Target, ask_kernel: bool, now: Instant) -> Option<Box<Upstream>> {
     POOLS.with(|all| {
         let pools = all.pools.borrow();
-        pools.get(&target.serial).and_then(|(target, pool)| pool.take(ask_kernel, target.epoch()))
+        pools.get(&target.serial).and_then(|(target, pool)| pool.take(ask_kernel, target.epoch(), now))
     })
 }
 

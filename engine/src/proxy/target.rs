@@ -4,7 +4,6 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
@@ -121,6 +120,8 @@ pub struct Place {
     outcome: Cell<Option<Outcome>>,
     /// The answer's status, and how long after the place was given its head was here.
     head: Cell<Option<(StatusCode, Time)>>,
+    /// When the answer was here to its end.
+    ended: Cell<Option<Time>>,
     has_begun: Cell<bool>,
     /// A kept connection carries it.
     reused: Cell<bool>,
@@ -130,14 +131,14 @@ impl Place {
     /// The right that dispatch has just granted.
     pub(super) fn new(backend: Arc<Backend>, key: TargetKey, target: Arc<Target>, among: u32, began: Time) -> Self {
         target.in_flight.more();
-        let (outcome, head) = (Cell::new(None), Cell::new(None));
+        let (outcome, head, ended) = (Cell::new(None), Cell::new(None), Cell::new(None));
         let (has_begun, reused) = (Cell::new(false), Cell::new(false));
-        Self { backend, key, target, began, among, outcome, head, has_begun, reused }
+        Self { backend, key, target, began, among, outcome, head, ended, has_begun, reused }
     }
 
-    /// How long after a moment it was granted.
-    pub fn waited_since(&self, moment: Instant) -> Duration {
-        self.began.saturating_sub(self.backend.gateway.at(moment))
+    /// When it was granted.
+    pub fn granted_at(&self) -> Instant {
+        self.backend.gateway.moment(self.began)
     }
 
     /// Names the target for [`Backend::seek`]'s `avoid`.
@@ -170,8 +171,9 @@ impl Place {
 
     /// The target carries what comes from here on, for as long as that may last: it says nothing of how fast it is.
     pub fn is_carried(&self) {
-        self.begun(self.backend.gateway.now());
-        self.completed();
+        let now = self.backend.gateway.now();
+        self.begun(now);
+        self.succeeds(now.saturating_sub(self.began));
     }
 
     fn begun(&self, now: Time) {
@@ -182,8 +184,25 @@ impl Place {
 
     /// The answer is here to its end, or as far as it says how fast the target is.
     pub fn completed(&self) {
+        if self.ended.get().is_none() {
+            self.ends(self.backend.gateway.now());
+        }
+    }
+
+    /// The answer came in one piece with its head, and is here to its end.
+    pub fn came_whole(&self) {
+        if let Some((_, took)) = self.head.get() {
+            self.ends(self.began.saturating_add(took));
+        }
+    }
+
+    fn ends(&self, now: Time) {
+        self.ended.set(Some(now));
+        self.succeeds(now.saturating_sub(self.began));
+    }
+
+    fn succeeds(&self, took: Time) {
         if self.outcome.get().is_none() {
-            let took = self.backend.gateway.now().saturating_sub(self.began);
             self.outcome.set(Some(Outcome::Ok { took, among: self.among }));
         }
     }
@@ -226,7 +245,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let now = self.backend.gateway.now();
+        let now = self.ended.get().unwrap_or_else(|| self.backend.gateway.now());
         let outcome = self.outcome.get().unwrap_or(Outcome::Abandoned { after: now.saturating_sub(self.began) });
         match (self.head.get(), outcome) {
             (Some((status, took)), _) => self.target.figures.answered(status, took),
@@ -238,7 +257,7 @@ impl Drop for Place {
         let left = self.target.in_flight.less();
         self.backend.finished(self.key, self.has_begun.get(), &outcome, now);
         if left == 0 {
-            self.backend.gateway.told_idle();
+            self.backend.gateway.accounts.told_idle();
         }
     }
 }

@@ -146,6 +146,14 @@ impl Upstream {
         matches!(self.via, Via::Shared(_))
     }
 
+    /// When the peer last said something.
+    fn last_read(&self) -> Instant {
+        match &self.via {
+            Via::Own(own) => own.wire.last_read(),
+            Via::Shared(_) => Instant::now(),
+        }
+    }
+
     /// Whether the kernel, too, knows of nothing from the peer.
     pub fn is_quiet(&self) -> bool {
         matches!(&self.via, Via::Own(own) if own.wire.is_quiet())
@@ -256,11 +264,14 @@ struct Idle {
 impl Pool {
     /// The connection used last, if it is still good. `ask_kernel` costs a system call and closes the gap in
     /// which the peer has closed and the event loop has not heard of it.
-    pub fn take(&self, ask_kernel: bool, epoch: u64) -> Option<Box<Upstream>> {
+    pub fn take(&self, ask_kernel: bool, epoch: u64, now: Instant) -> Option<Box<Upstream>> {
         let mut cx = Context::from_waker(Waker::noop());
         loop {
             let mut idle = self.idle.borrow_mut().pop()?;
-            if idle.is_young(epoch) && idle.upstream.is_reusable(&mut cx) && (!ask_kernel || idle.upstream.is_quiet()) {
+            if idle.is_young(epoch, now)
+                && idle.upstream.is_reusable(&mut cx)
+                && (!ask_kernel || idle.upstream.is_quiet())
+            {
                 return Some(idle.upstream);
             }
         }
@@ -270,20 +281,21 @@ impl Pool {
     pub fn put(&self, upstream: Box<Upstream>, epoch: u64) {
         let mut idle = self.idle.borrow_mut();
         if idle.len() < IDLE_COUNT_MAX {
-            idle.push(Idle { upstream, since: Instant::now(), epoch });
+            idle.push(Idle { since: upstream.last_read(), upstream, epoch });
         }
     }
 
     /// Closes what has been idle for too long; true when something is left.
     pub fn sweep(&self, epoch: u64) -> bool {
         let mut idle = self.idle.borrow_mut();
-        idle.retain(|idle| idle.is_young(epoch));
+        let now = Instant::now();
+        idle.retain(|idle| idle.is_young(epoch, now));
         !idle.is_empty()
     }
 }
 
 impl Idle {
-    fn is_young(&self, epoch: u64) -> bool {
-        self.epoch == epoch && self.since.elapsed() < IDLE_MAX
+    fn is_young(&self, epoch: u64, now: Instant) -> bool {
+        self.epoch == epoch && now.saturating_duration_since(self.since) < IDLE_MAX
     }
 }
