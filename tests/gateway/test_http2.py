@@ -206,3 +206,31 @@ async def test_a_listener_that_goes_says_goodbye(stage: Stage) -> None:
     await client.until(lambda: client.goaway is not None)
 
     assert (answer.status, client.goaway) == (200, 0)
+
+
+async def test_a_client_that_measures_its_way_by_pings_is_no_flood(stage: Stage) -> None:
+    """One for each piece of an answer, as grpc-go does to find out how much may be on the way."""
+    pieces = 500
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        await peer.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(pieces):
+            await peer.say(b"5\r\nhello\r\n")
+            await has_pinged.wait()
+            has_pinged.clear()
+        await peer.say(b"0\r\n\r\n")
+
+    has_pinged = asyncio.Event()
+    await stage.serve(script)
+    client = await stage.connect_http2()
+    stream = await client.request()
+    for number in range(1, pieces + 1):
+        await client.until(lambda number=number: len(client.streams[stream].body) >= 5 * number)  # type: ignore[misc]
+        client.h2.ping(b"measures")
+        await client.flush()
+        has_pinged.set()
+
+    answer = await client.answer(stream)
+
+    assert (answer.ended, answer.body, client.goaway) == (True, b"hello" * pieces, None)

@@ -15,8 +15,11 @@ use super::piled::{self, Piled};
 const WINDOW: Duration = Duration::from_secs(10);
 /// Streams that a client may open and give up in that time.
 const RESETS_MAX: u32 = 100;
-/// PING, SETTINGS and PRIORITY frames in that time.
+/// PING, SETTINGS and PRIORITY frames in that time; but for PINGs by which a client measures the way of what it gets.
 const IDLE_TALK_MAX: u32 = 200;
+/// Bytes of a PING's answer, and of the least frame with content: what a client measures has been sent besides.
+const PONG: u64 = 17;
+const MEASURED_MIN: u64 = 10;
 /// WINDOW_UPDATE frames in that time: one for each KiB of a fast answer is normal, hence many.
 const UPDATES_MAX: u32 = 500_000;
 /// CONTINUATION frames in a row: heads have 16 KiB, and a frame holds as much.
@@ -24,6 +27,7 @@ const CONTINUATIONS_MAX: u32 = 32;
 /// What a client says first.
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const HEAD: usize = 9;
+const PING: u8 = 6;
 
 /// Counts frames by their heads.
 #[derive(Default)]
@@ -39,6 +43,9 @@ pub struct FrameTap {
     idle_talk: u32,
     updates: u32,
     continuations: u32,
+    /// Bytes that were sent to the client since it measured last, and the PINGs that came since then.
+    sent: u64,
+    pings: u64,
     flood: Option<&'static str>,
     /// DATA frames that are still to be taken.
     pub piled: Piled,
@@ -72,6 +79,22 @@ impl FrameTap {
         }
     }
 
+    /// So many bytes were sent to the client.
+    pub fn sent(&mut self, count: usize) {
+        self.sent += count as u64;
+    }
+
+    /// Whether a PING that comes now measures the way of what was sent since the last one that did, as grpc-go's do for
+    /// each piece of a stream: one at a time, and never without such a piece.
+    fn measures(&mut self) -> bool {
+        let is_so = self.sent >= self.pings * PONG + MEASURED_MIN;
+        if is_so {
+            (self.sent, self.pings) = (0, 0);
+        }
+        self.pings += 1;
+        is_so
+    }
+
     /// What the client does too much of; stays so.
     pub fn flood(&self) -> Option<&'static str> {
         self.flood
@@ -84,8 +107,11 @@ impl FrameTap {
         if kind == 0 && piled::is_tiny(length as usize) {
             self.piled.came();
         }
+        if kind == PING && self.measures() {
+            return;
+        }
         let (count, max, name) = match kind {
-            2 | 4 | 6 => (&mut self.idle_talk, IDLE_TALK_MAX, "PING, SETTINGS or PRIORITY frames"),
+            2 | 4 | PING => (&mut self.idle_talk, IDLE_TALK_MAX, "PING, SETTINGS or PRIORITY frames"),
             3 => (&mut self.resets, RESETS_MAX, "RST_STREAM frames"),
             8 => (&mut self.updates, UPDATES_MAX, "WINDOW_UPDATE frames"),
             9 => (&mut self.continuations, CONTINUATIONS_MAX, "CONTINUATION frames"),
@@ -137,6 +163,29 @@ mod tests {
 
             assert!(tap.flood().is_some(), "{kind}");
         }
+    }
+
+    #[test]
+    fn a_ping_for_each_piece_that_was_sent_is_no_flood() {
+        let mut tap = tapped([]);
+        for _ in 0..10 * IDLE_TALK_MAX {
+            tap.sent(HEAD + 5);
+            tap.note(&frame(6, 8), Instant::now());
+            tap.sent(PONG as usize);
+        }
+
+        assert_eq!(tap.flood(), None);
+    }
+
+    #[test]
+    fn pings_that_get_nothing_but_their_answers_are_one() {
+        let mut tap = tapped([]);
+        for _ in 0..=IDLE_TALK_MAX {
+            tap.note(&[frame(6, 8), frame(6, 8)].concat(), Instant::now());
+            tap.sent(2 * PONG as usize);
+        }
+
+        assert!(tap.flood().is_some());
     }
 
     #[test]

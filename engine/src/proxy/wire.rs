@@ -278,6 +278,9 @@ impl Wire {
             Poll::Ready(Ok(count)) => {
                 self.stalled_since.set(None);
                 self.written.set(self.written.get() + *count as u64);
+                if let Tap::Frames(tap) = &mut *self.tap.borrow_mut() {
+                    tap.sent(*count);
+                }
             }
             _ => {}
         }
