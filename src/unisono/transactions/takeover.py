@@ -135,7 +135,7 @@ class Takeover:
                 if record.owner == node:
                     left.append((entry, record))
         if left:
-            _log.warning("taking over %d transactions from the node %s", len(left), node)
+            _log.warning("taking over what the node %s left: open transactions, %d", node, len(left))
             await self._claim_all(left)
 
     async def _claim_all(self, left: list[tuple[Entry, Record]]) -> None:
