@@ -26,9 +26,10 @@ use super::listen::{Face, Listening};
 use super::plain_http1::Next;
 use super::route::without_port;
 use super::shared::lock;
+use super::stream::Stream;
 use super::tls::Certificates;
 use super::tunnel::Tunnel;
-use super::wire::{Stream, Wire, WireIo};
+use super::wire::{Wire, WireIo};
 use super::{http1, http2, plain_http1, tcp};
 use crate::control::table::Mode;
 

@@ -44,6 +44,7 @@ pub mod seek;
 pub mod shared;
 pub mod stamps;
 pub mod sticky;
+pub mod stream;
 pub mod target;
 pub mod tcp;
 pub mod tls;

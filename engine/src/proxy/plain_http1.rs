@@ -5,7 +5,6 @@
 
 use std::future::poll_fn;
 use std::io::{Cursor, IoSlice};
-use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -13,7 +12,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use http::header::{self, HeaderValue};
 use http::{Request, Response};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite;
 
 use super::body::AnswerBody;
 use super::connection::{ClientState, Clock, Guard, IDLE_BUFFERED, linger};
@@ -22,9 +21,6 @@ use super::forward;
 use super::inflow::Inflow;
 use super::plain_request;
 use super::wire::WireIo;
-
-/// What is read at once; a longer head is not plain.
-const READ: usize = 8192;
 
 /// What becomes of the connection.
 pub enum Next {
@@ -156,11 +152,7 @@ impl Line<'_> {
 
     /// What has come in; nothing: the client has nothing more to say.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
-        let mut space = [MaybeUninit::uninit(); READ];
-        let mut buffer = ReadBuf::uninit(&mut space);
-        let read = ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer));
-        // A copy that is no larger than what was said: it is kept for as long as the request is.
-        Poll::Ready(read.map_or_else(|_| Bytes::new(), |()| Bytes::copy_from_slice(buffer.filled())))
+        self.io.poll_piece(cx).map(Result::unwrap_or_default)
     }
 
     fn leave_to_hyper(&self, bytes: &Bytes, answered: Option<Response<AnswerBody>>) -> Next {

@@ -10,12 +10,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -30,8 +30,6 @@ use super::wire::{Wire, WireIo};
 pub const IDLE_MAX: Duration = Duration::from_secs(4);
 /// Idle connections kept for one target.
 const IDLE_COUNT_MAX: usize = 256;
-/// What is read at once of an answer that may be plain; a longer one is not.
-const ANSWER_READ: usize = 8192;
 /// Longest wait for a connection: instances are near, and a full backlog shows as silence.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -181,12 +179,10 @@ impl Own {
         if io.write_all(head).await.is_err() {
             return Err(if self.wire.written() == written_before { Failed::Unsent } else { Failed::Broken });
         }
-        let mut bytes = BytesMut::with_capacity(ANSWER_READ);
-        match io.read_buf(&mut bytes).await {
-            Ok(0) | Err(_) => return Err(Failed::Broken),
-            Ok(_) => {}
+        let bytes = poll_fn(|cx| io.poll_piece(cx)).await.unwrap_or_default();
+        if bytes.is_empty() {
+            return Err(Failed::Broken);
         }
-        let bytes = bytes.freeze();
         let answer = plain::answer(&bytes);
         if answer.is_none() {
             self.wire.replay(bytes);

@@ -4,6 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
@@ -13,57 +14,14 @@ use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
-use tokio_rustls::server::TlsStream;
 
 use super::frames::FrameTap;
 use super::head::HeadTap;
 use super::piled::Piled;
+use super::stream::Stream;
 
-/// What carries the bytes.
-pub enum Stream {
-    /// The socket itself.
-    Clear(TcpStream),
-    /// TLS with a client.
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl Stream {
-    fn socket(&self) -> &TcpStream {
-        match self {
-            Self::Clear(stream) => stream,
-            Self::Tls(stream) => stream.get_ref().0,
-        }
-    }
-
-    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Clear(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
-    }
-
-    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Clear(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_write_vectored(&mut self, cx: &mut Context<'_>, bytes: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Clear(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
-        }
-    }
-
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            // The kernel has all that was written.
-            Self::Clear(_) => Poll::Ready(Ok(())),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-}
+/// What is read at once past hyper; a message whose head is longer is hyper's.
+pub const PIECE: usize = 8192;
 
 /// Who looks at what comes in.
 #[derive(Default)]
@@ -332,6 +290,21 @@ impl Wire {
 
 /// A [`Wire`] as hyper takes it.
 pub struct WireIo(pub Rc<Wire>);
+
+impl WireIo {
+    /// What has come in, at most [`PIECE`] bytes; nothing: the peer has nothing more to say. It is a copy that is no
+    /// larger than what was said, since it is kept for as long as the message is: buffers of one size for
+    /// all would be taken and given back so often that the kernel had to make their pages anew.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        let mut space = [MaybeUninit::uninit(); PIECE];
+        let mut buffer = ReadBuf::uninit(&mut space);
+        ready!(Pin::new(self).poll_read(cx, &mut buffer))?;
+        Poll::Ready(Ok(Bytes::copy_from_slice(buffer.filled())))
+    }
+}
 
 impl AsyncRead for WireIo {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
