@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.gateway.backend import OK, Peer, Script, answering, resetting
-from tests.gateway.conftest import Client, Stage, eventually
+from tests.gateway.conftest import Client, Running, Stage, eventually
 from tests.gateway.test_heads import SMUGGLING
 from unisono.gateway.table import AccessLog, Retry, Rule
 
@@ -293,3 +294,38 @@ async def test_a_connection_goes_on_after_a_rest(stage: Stage) -> None:
     statuses += [(await client.answer()).status, (await client.answer()).status]
 
     assert statuses == [200] * 5
+
+
+@pytest.mark.parametrize("begin", [b"", HYPERS], ids=["plain", "hyper's"])
+async def test_a_gateway_that_goes_ends_connections_with_their_answer(folder: Path, begin: bytes) -> None:
+    """One that waits for nothing is closed at once, one that waits for an answer hears it is the last."""
+    gateway, release = Running(folder), asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        while True:
+            if (await peer.head()).startswith(b"GET /busy "):
+                await release.wait()
+            await peer.say(OK)
+
+    gateway.start()
+    async with AsyncExitStack() as stack:
+        stack.callback(gateway.stop)
+        stage = Stage(gateway, stack)
+        (instance,) = await stage.serve(script)
+        idle, busy = await stage.connect(), await stage.connect()
+        await idle.say(begin + GET)
+        await idle.answer()
+        await busy.say(begin + GET.replace(b"/a?b=c", b"/busy"))
+
+        async def has_both() -> bool:
+            return len(instance.heads) == 2
+
+        await eventually(has_both)
+        assert gateway.process is not None
+        gateway.process.terminate()
+
+        assert await idle.is_closed()
+        release.set()
+        answer = await busy.answer()
+        assert (answer.status, answer.body, answer.headers["connection"]) == (200, b"ok", "close")
+        assert await busy.is_closed()
