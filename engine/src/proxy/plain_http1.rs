@@ -10,15 +10,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
+use http::Response;
 use http::header::{self, HeaderValue};
-use http::{Request, Response};
 use tokio::io::AsyncWrite;
 
 use super::body::AnswerBody;
 use super::connection::{ClientState, Clock, Guard, IDLE_BUFFERED, linger};
 use super::connections::Seat;
 use super::forward;
-use super::inflow::Inflow;
 use super::plain_request;
 use super::wire::WireIo;
 
@@ -46,7 +45,9 @@ pub async fn serve(client: &Rc<ClientState>, seat: &Seat) -> Next {
             };
         }
         let Some((request, end)) = plain_request::read(&bytes) else { return line.leave_to_hyper(&bytes, None) };
-        let Some(mut response) = line.answer(request, bytes.len() > end).await else { return Next::Over };
+        // In place: it is moved no more than it has to be, for it is large.
+        let answer = std::pin::pin!(forward::answer(Rc::clone(client), request));
+        let Some(mut response) = line.wait_for(answer, bytes.len() > end).await else { return Next::Over };
         let Some((head, body)) = plain_request::write(&mut response) else {
             return line.leave_to_hyper(&bytes, Some(response));
         };
@@ -95,9 +96,12 @@ impl Line<'_> {
         Ok(words)
     }
 
-    /// Has a request answered; `None`: the client is gone. `has_more`: it has said more than this request already.
-    async fn answer(&mut self, request: Request<Inflow>, has_more: bool) -> Option<Response<AnswerBody>> {
-        let mut answer = std::pin::pin!(forward::answer(Rc::clone(self.client), request));
+    /// Waits for a request's answer; `None`: the client is gone. `has_more`: it has said more than this request already.
+    async fn wait_for(
+        &mut self,
+        mut answer: Pin<&mut impl Future<Output = Response<AnswerBody>>>,
+        has_more: bool,
+    ) -> Option<Response<AnswerBody>> {
         let mut is_last = false;
         let mut response = poll_fn(|cx| {
             is_last |= self.guard.wants_end(cx);
