@@ -57,6 +57,28 @@ def test_help(command: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "message", "command"),
+    [
+        (("frob",), "no such command 'frob'", "unisono"),
+        (("up", "--frob"), "no such option: --frob", "unisono up"),
+        (("kv", "get"), "missing argument 'KEY'", "unisono kv get"),
+        (
+            ("config", "--format", "xml"),
+            "invalid value for '--format': 'xml' is not one of 'yaml', 'json'",
+            "unisono config",
+        ),
+        (("--file",), "option '--file' requires an argument", "unisono"),
+    ],
+)
+def test_wrong_usage(words: tuple[str, ...], message: str, command: str) -> None:
+    """A command used wrongly ends with 2, and with an error in the form of all others."""
+    done = run(*words)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: {message}\nhint: `{command} -h` shows how\n"
+
+
+@pytest.mark.parametrize(
     ("module", "unwanted"),
     [
         (

@@ -243,11 +243,14 @@ def test_the_clock_is_shown(node: NodeProcess) -> None:
 
 
 def test_without_a_node_they_end_with_3(own_node: NodeProcess) -> None:
-    """As every command does, and at once."""
+    """As every command does, at once and in its words."""
     own_node.end()
     own_node.environment["UNISONO_PROJECT"] = "shop"
 
-    assert 3 == run(own_node, "kv", "get", "a")[0]
+    code, _, said = run(own_node, "kv", "get", "a")
+
+    assert 3 == code
+    assert said.splitlines()[0].endswith("api.sock: No such file or directory")
 
 
 def _lives(pid: int) -> bool:

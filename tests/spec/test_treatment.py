@@ -68,6 +68,13 @@ class TestWords:
         """In the units of the model."""
         assert value == getattr(desk.service(text), field)
 
+    def test_a_mirror_without_another_service_is_given_no_example(self, desk: Desk) -> None:
+        """There is none to name."""
+        found = str(desk.error("services: {web: {command: sleep 1, ports: ['8000:80'], mirror: b}}"))
+
+        assert "want another service" in found
+        assert "such as" not in found
+
     def test_a_mirror_is_a_service_of_the_same_file(self, desk: Desk) -> None:
         """By its name, or with a share."""
         short = desk.load(WEB % "mirror: copy").application.services["web"]

@@ -8,6 +8,7 @@ help, completion and small questions answer at once.
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import typer
 
@@ -109,10 +110,18 @@ def demo(json: JsonOption = False) -> None:
     scenario.demo(json=json)
 
 
+# What typer raises where a command is used wrongly. It has no public name: it is the base of one that has.
+_WrongUsage: type[Exception] = typer.BadParameter.__mro__[1]
+
+
 def main() -> None:
     """Run the command line, and end with one of the documented exit codes."""
     try:
-        app(prog_name="unisono")
+        sys.exit(app(prog_name="unisono", standalone_mode=False))
+    except _WrongUsage as error:
+        _end_of_wrong_usage(error)
+    except typer.Abort:  # Ctrl-C at a question, or nobody there who answers it
+        sys.exit(Code.INTERRUPTED)
     except NodeError as error:
         _end(failure_of(error))
     except CommandFailed as error:
@@ -133,6 +142,16 @@ def _keep(error: Exception) -> str:
     with tempfile.NamedTemporaryFile("w", prefix="unisono-", suffix=".txt", delete=False) as file:
         traceback.print_exception(error, file=file)
     return f"{file.name} tells where; please report it"
+
+
+def _end_of_wrong_usage(error: Any) -> None:
+    """One line as for all other errors; none where the help was shown because nothing was asked for."""
+    words = " ".join(error.format_message().replace("Value error, ", "").split()).rstrip(".")
+    if not words:
+        sys.exit(Code.USAGE)
+    command = error.ctx.command_path if error.ctx else "unisono"
+    message = words[0].lower() + words[1:]
+    _end(CommandFailed(message, code=Code.USAGE, hint=f"`{command} -h` shows how"))
 
 
 def _end(failure: CommandFailed) -> None:

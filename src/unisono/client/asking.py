@@ -154,7 +154,7 @@ class Asking:
                     return await asyncio.open_unix_connection(node.socket_path, limit=_HEAD_MAX)
                 return await asyncio.open_connection(node.host, node.port, limit=_HEAD_MAX)
         except (OSError, TimeoutError) as error:
-            raise NotRunning(f"no node answers at {node}: {error}") from error
+            raise NotRunning(f"no node answers at {node}: {_why(error)}") from error
 
 
 class AskingSync:
@@ -227,7 +227,7 @@ class AskingSync:
                 connection.connect()
         except OSError as error:
             connection.close()
-            raise NotRunning(f"no node answers at {node}: {error}") from error
+            raise NotRunning(f"no node answers at {node}: {_why(error)}") from error
         return connection
 
 
@@ -282,3 +282,8 @@ async def _read_body(reader: asyncio.StreamReader, status: int, headers: dict[st
         return Told.of(status, await reader.read(), headers), False
     content = await reader.readexactly(int(headers["content-length"]))
     return Told.of(status, content, headers), headers.get("connection", "").lower() != "close"
+
+
+def _why(error: OSError) -> str:
+    """What the system says, without its number; a time that is over says nothing itself."""
+    return error.strerror or str(error) or "no answer in time"

@@ -212,7 +212,9 @@ def _check_mirrors(specs: Mapping[str, ServiceSpec], tree: MapNode, report: Repo
         if other is None or other.name == name:
             others = {n: s for n, s in specs.items() if n != name and s.serves}
             found = f"the service {quoted(spec.mirror.service)}"
-            wanted = "another service, such as " + _nearest(spec.mirror.service, others)
+            wanted = "another service"
+            if others:
+                wanted += ", such as " + _nearest(spec.mirror.service, others)
             report.error(Problem(mark=mark, path=field_path(path), found=found, wanted=wanted))
         elif not other.serves or other.mode == "tcp":
             message = f"{other.name} does not serve HTTP, so that nothing can be copied to it"
