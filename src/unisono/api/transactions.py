@@ -94,7 +94,7 @@ async def enrol_branch(here: Context, gid: str, request: Request, query: Where) 
     given = await _object(request)
     wait = check_ms(given.pop("wait_ms", _DEFAULT_WAIT_MS), "wait_ms", 0, MAX_WAIT_MS) / 1000
     new, branch = await _coordinator(here).enrol(application, gid, BranchSpec.of(given, ""), wait=wait)
-    if branch["state"] is State.REFUSED:
+    if branch["state"] == State.REFUSED:
         raise Problem(
             HTTPStatus.CONFLICT,
             f"the branch {branch['id']} said no",

@@ -193,7 +193,7 @@ class Running:
             record.decided = now
         if status in FINAL:
             record.ended = now
-            record.states = [branch.state for branch in self.machine.branches.values()]
+            record.states = [str(branch.state) for branch in self.machine.branches.values()]
         self._log.append(record.key, record.encode(), self._written)
 
     def _written(self, error: StoreError | None) -> None:
@@ -348,7 +348,7 @@ class Running:
 
     def branch_view(self, branch: Branch) -> dict[str, Any]:
         """One branch, with the transaction's status."""
-        return {**branch_view(branch), "gid": self.record.gid, "status": self.machine.status}
+        return {**branch_view(branch), "gid": self.record.gid, "status": str(self.machine.status)}
 
 
 def settle(waited: asyncio.Future[None], error: StoreError | None) -> None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from json import dumps
+from json import JSONEncoder
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -34,6 +34,7 @@ DEFAULT_TIMEOUT_MS = 30_000
 _NAME = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
 _FIELDS = {"gid", "mode", "branches", "timeout_ms", "query_prepared"}
 _BRANCH_FIELDS = {"id", "url", "payload", "after"}
+_sorted = JSONEncoder(sort_keys=True).encode
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,7 +136,7 @@ class Submission:
     def digest(self) -> str:
         """Equal for equal content, whatever the order of the fields was."""
         content = [self.mode, [b.content() for b in self.branches], self.timeout_ms, self.query_prepared]
-        return blake2b(dumps(content, sort_keys=True).encode(), digest_size=12).hexdigest()
+        return blake2b(_sorted(content).encode(), digest_size=12).hexdigest()
 
 
 def new_gid() -> str:

@@ -57,8 +57,9 @@ class Address:
 
     def below(self, op: str) -> Address:
         """Where an operation of it is called."""
-        path = f"{self.path}/{op}"
-        return Address(self.host, self.port, self.tls, self.authority, path, self.outside)
+        return _address(
+            self.host, self.port, self.tls, self.authority, f"{self.path}/{op}", outside=self.outside
+        )
 
 
 def locate(directory: Directory, application: str, url: str, *, trusted: bool) -> Address:
