@@ -8,22 +8,47 @@ how it travels :mod:`.calls`', and what an answer means :mod:`.answers`'.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import Protocol
 
 from unisono.transactions.answers import meaning
 from unisono.transactions.calls import Reply
+from unisono.transactions.machine import Transaction
 from unisono.transactions.modes import QUESTION
 from unisono.transactions.records import Record
 from unisono.transactions.runtime import Runtime
 from unisono.transactions.states import OPEN, Answer, Branch
 from unisono.transactions.targets import Address
 
-if TYPE_CHECKING:
-    from unisono.transactions.running import Running
-
 CALL_SECONDS = 5.0
 """How long one call may take; before the decision at most until the deadline."""
 _LEAST_SECONDS = 0.01  # of a call that is made just before the deadline
+
+
+class Carried(Protocol):
+    """The transaction that an attempt is made for: what is asked of it, and what it is told."""
+
+    machine: Transaction
+    record: Record
+    epoch: int
+    gone: bool
+    loop: asyncio.AbstractEventLoop
+
+    def body(self, branch: Branch, op: str) -> bytes:
+        """What a branch is sent."""
+        ...
+
+    def withdraw(self, attempt: Attempt) -> None:
+        """It has not left, and is not wanted any more."""
+        ...
+
+    def finish(self, attempt: Attempt) -> None:
+        """It is not under way any more."""
+        ...
+
+    def take(self, branch: Branch, op: str, answer: Answer, note: str, pause: float) -> None:
+        """It was answered; ``pause``: seconds until the same is called again, if that has to be."""
+        ...
 
 
 class Attempt:
@@ -35,7 +60,7 @@ class Attempt:
 
     __slots__ = ("_running", "_runtime", "_since", "address", "branch", "dead", "made", "op")
 
-    def __init__(self, running: Running, runtime: Runtime, branch: Branch, op: str, address: Address) -> None:
+    def __init__(self, running: Carried, runtime: Runtime, branch: Branch, op: str, address: Address) -> None:
         self._running = running
         self._runtime = runtime
         self._since = 0.0
