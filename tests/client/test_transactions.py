@@ -298,6 +298,49 @@ def test_an_answer_that_got_lost_is_asked_for_again() -> None:
     assert "committed" == end.value.value.status
 
 
+def test_a_commit_at_a_node_that_was_taken_over_from_is_looked_up() -> None:
+    """The node that has it now may have been told to commit, so it did not just not happen."""
+    plan = Plan(mode="tcc", timeout=10, gid="g1", status="active")
+    steps = plan.commit()
+    next(steps)
+    look = steps.send(Told(status=421, content={"code": "elsewhere"}, headers={}))
+
+    with pytest.raises(StopIteration) as end:
+        steps.send(Told(status=200, content=_committed(), headers={}))
+
+    assert isinstance(look, Ask)
+    assert ("GET", "/v1/transactions/g1") == (look.method, look.path)
+    assert "committed" == end.value.value.status
+
+
+def test_a_commit_of_what_is_forgotten_is_in_doubt() -> None:
+    """It had begun, so it ended: how, nobody knows any more."""
+    steps = Plan(mode="tcc", timeout=10, gid="g1", status="active").commit()
+    next(steps)
+
+    with pytest.raises(client.InDoubt):
+        steps.send(Told(status=404, content={"code": "unknown-transaction"}, headers={}))
+
+
+def test_a_node_that_failed_may_have_done_it() -> None:
+    """So what follows, a refusal or no node at all, does not prove that nothing happened."""
+    plan = Plan(mode="saga", timeout=10, gid="g1")
+    steps = plan.submit([])
+    next(steps)
+    steps.send(Told(status=500, content={"code": "unknown"}, headers={}))
+    next(steps)
+    steps.send(Told(status=503, content={"code": "not-done"}, headers={}))
+    next(steps)
+    plan._deadline = time.monotonic() - 3600
+
+    with pytest.raises(client.InDoubt):
+        steps.throw(client.NotRunning("no node"))
+
+
+def _committed() -> dict[str, Any]:
+    return {"decision": "commit", "status": "committed", "branches": []}
+
+
 async def test_half_an_answer_is_maybe_done(tmp_path: Path) -> None:
     """It was sent, so it may have been done."""
 

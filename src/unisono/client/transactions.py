@@ -32,6 +32,7 @@ GRACE = 15.0  # seconds to learn what was decided, after it must have been
 ABORT_WAIT = 5.0  # seconds that leaving a block by an exception may wait for the abort
 _WAIT_MS = 30_000
 _PAUSE = 0.1
+_UNKNOWN, _ELSEWHERE = 404, 421  # statuses
 
 T = TypeVar("T")
 
@@ -258,7 +259,10 @@ class Plan:
         if told.status == 409:
             self.status = "aborted"
             raise Aborted(self.gid, _detail(told))
-        _expect(told)
+        if told.status == _ELSEWHERE:
+            # Another node took it over, after the commit was decided or before: it is asked which.
+            return (yield from self._end({"decision": None, "status": self.status}))
+        self._known(told)
         return (yield from self._end(told.content))
 
     def abort(self) -> Steps[None]:
@@ -292,13 +296,19 @@ class Plan:
                 wait=wait / 1000,
             )
             told = yield from self._sure(ask)
-            _expect(told)
+            self._known(told)
             view = told.content
         self.status = view["status"]
         if view["decision"] == "commit" or view["status"] == "committed":
             replies = {branch["id"]: branch.get("reply") for branch in view["branches"]}
             return Outcome(gid=self.gid, status=view["status"], replies=replies)
         raise Aborted(self.gid, view.get("reason") or "it was aborted")
+
+    def _known(self, told: Told) -> None:
+        """Of one that began, and is not known any more, nobody can say how it ended."""
+        if told.status == _UNKNOWN:
+            raise InDoubt(self.gid, _detail(told))
+        _expect(told)
 
     def _sure(self, ask: Ask) -> Steps[Told]:
         """
@@ -325,6 +335,7 @@ class Plan:
                 trouble = Refused(told.status, told.content or {})
                 if told.status == 503 and not sent:
                     raise trouble
+                sent = True  # all other failures of a node may have come after it was done
             if time.monotonic() > self._deadline + GRACE:
                 raise InDoubt(self.gid, str(trouble)) from trouble
             yield Pause(_PAUSE)

@@ -371,6 +371,21 @@ async def test_a_message_is_sent_exactly_if_the_own_transaction_committed(world:
     assert [204 if first == "commit" else 409] * 2 == [answer.status_code for answer in answers]
 
 
+async def test_a_message_whose_row_was_purged_is_not_said_to_have_failed(world: World) -> None:
+    """Nobody knows any more: neither yes nor no, and the row that would refuse the commit is not written."""
+    messages = participant.Messages(world.database)
+    app = Caller(messages)  # type: ignore[arg-type] # an ASGI application as well
+    await _own_transaction(messages, keep=True)
+    _age(world)
+    await _purge(world)
+    began = str(int((time.time() - 50 * 86_400) * 1000))
+
+    answer = await app("query_prepared", branch="00", Transaction_Mode="msg", Transaction_Began=began)
+
+    assert 500 == answer.status_code
+    assert "purged" in answer.json()["detail"]
+
+
 async def _own_transaction(messages: participant.Messages, *, keep: bool) -> bool:
     """Record a message in a transaction of one's own; whether it could be."""
     driver: Any = messages.driver

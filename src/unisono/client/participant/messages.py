@@ -14,13 +14,14 @@ from typing import Any, cast
 
 from unisono.client.participant.dialects import Dialect
 from unisono.client.participant.drivers import driver_of, is_async
-from unisono.client.participant.fence import again, begin, insert, select
+from unisono.client.participant.fence import again, begin, insert, is_late, select
 from unisono.client.participant.protocol import (
     BadCall,
     Call,
     Done,
     Refused,
     Response,
+    Unknown,
     no,
     read_call,
     response,
@@ -106,6 +107,13 @@ def asked_back(dialect: Dialect, call: Call) -> Fence:
 def _asked_back(dialect: Dialect, call: Call) -> Fence:
     yield begin(call)
     if (yield from insert(dialect, call, "fenced")) is not None:
+        if (yield from is_late(call)):
+            yield Rollback()
+            return Unknown(
+                status=500,
+                detail="whether the transaction committed has been purged from the fence: decide by hand,"
+                " with the commit or the abort of the message",
+            )
         yield Commit()
         return no("not-committed", "the transaction did not commit before it was asked for, and never will")
     row = yield from select(dialect, call)
