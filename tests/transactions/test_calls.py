@@ -121,6 +121,32 @@ async def test_an_answer_that_ends_in_a_reset_is_none() -> None:
     assert (0, "the answer broke off") == (answer.status, answer.error)
 
 
+@pytest.mark.parametrize(
+    ("begins", "repeats", "where"),
+    [
+        (b"HTTP/1.1 200 OK\r\n", b"x-more: and more\r\n" * 100, "head"),
+        (b"HTTP/1.1 200 OK\r\nx-long: ", b"x" * 10_000, "head"),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1;", b"x" * 100_000, "body"),
+    ],
+)
+async def test_an_answer_that_does_not_end_is_cut(begins: bytes, repeats: bytes, where: str) -> None:
+    """Whatever it is that does not end: a participant's answer takes a bounded place in memory."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await head(reader)
+        writer.write(begins)
+        while True:
+            writer.write(repeats)
+            await writer.drain()
+
+    async with participant(serve) as call:
+        answer = await call()
+
+    assert 0 == answer.status
+    assert "the answer does not end" in answer.error
+    assert answer.error.endswith(where)
+
+
 async def test_an_interim_answer_is_not_the_answer() -> None:
     """Nor does it cost the connection."""
     connections = 0

@@ -24,6 +24,8 @@ import httptools
 from unisono.transactions.targets import Address, is_outside
 
 MAX_ANSWER_BYTES = 1024 * 1024
+MAX_HEAD_BYTES = 64 * 1024
+_MAX_SENT_BYTES = 8 * MAX_ANSWER_BYTES  # with what a body in chunks of single bytes has around them
 _IDLE_SECONDS = 4.0  # below the 5 s after which common servers close: one closed under way costs a retry
 _IDLE_MAX = 128  # connections that are kept per participant
 _CONNECT_SECONDS = 3.0
@@ -256,6 +258,7 @@ class _Connection(asyncio.Protocol):
         self._headers: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
         self._size = 0
+        self._sent = 0  # bytes of the answer so far, its head and all between its chunks included
         self._answer: Reply | None = None  # until all that came with it has been read
         self._keep = False  # the connection, behind that answer
         self.usable = False
@@ -270,6 +273,7 @@ class _Connection(asyncio.Protocol):
         self._fresh = fresh
         self._begun = self._headers_done = self._delimited = False
         self._headers, self._body, self._size = {}, [], 0
+        self._sent = 0
         if self._transport is None or not self.usable:
             self._lost("the connection broke")
         else:
@@ -303,6 +307,12 @@ class _Connection(asyncio.Protocol):
                 self.abort()
         if self._answer is not None:
             self._complete(self._answer)
+            return
+        self._sent += len(data)
+        if self._sent > (_MAX_SENT_BYTES if self._headers_done else MAX_HEAD_BYTES):
+            what = "its body" if self._headers_done else "its head"
+            self._lost(f"the answer does not end: {self._sent} bytes, and still in {what}")
+            self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is closed; an answer without a length of its own is complete then, any other has broken off."""
