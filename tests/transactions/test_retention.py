@@ -32,6 +32,21 @@ async def test_what_is_forgotten_is_refused_and_not_carried_out_again(
     assert calls == len(bench.party.asked)
 
 
+async def test_a_gid_made_by_a_clock_that_is_ahead_keeps_nobody_from_beginning(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it is forgotten: gids made now are no older than what is remembered."""
+    monkeypatch.setattr(retention, "MAX_FINAL", 0)
+    ahead = await bench.begin("saga", "a", gid="ffffffff-ffff-7000-8000-000000000000")
+    await bench.end(ahead.record.gid)
+    while await bench.store.get(ahead.record.key) is not None:
+        await bench.run("saga", "a")
+
+    view = await bench.run("saga", "a")
+
+    assert "committed" == view["status"]
+
+
 async def test_what_is_too_old_is_forgotten_though_nothing_else_ends(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

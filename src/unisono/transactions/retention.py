@@ -81,7 +81,9 @@ class Retention:
                 return False
             self._final.popleft()
             made = made_at(key.rpartition("/")[2])
-            if made is not None and made >= self._floors.get(self._own, 0.0):
+            # One that says it was made in the future, by a clock that is ahead, tells nothing: a floor there
+            # would refuse all that is begun until then.
+            if made is not None and self._floors.get(self._own, 0.0) <= made <= self._now():
                 self._raise_floor(made, log)
             log.append(key, None, _ignore)
             most -= 1
