@@ -197,6 +197,25 @@ async def test_an_address_outside_the_application_is_refused(askers: Askers) -> 
     assert (403, "url-not-allowed") == (refused.status_code, refused.json()["code"])
 
 
+@pytest.mark.parametrize("payload", ["NaN", "[-Infinity]", '{"n": 1e400}'])
+async def test_what_is_no_json_number_is_refused(askers: Askers, payload: str) -> None:
+    """Participants in most languages could not read it, and would be asked until the deadline."""
+    branch = f'{{"id": "a", "url": "http://party/a", "payload": {payload}}}'
+    body = f'{{"mode": "saga", "branches": [{branch}]}}'
+    refused = await askers.shop.post(ONE, content=body, headers={"content-type": "application/json"})
+
+    assert (422, "invalid") == (refused.status_code, refused.json()["code"])
+    assert not askers.party.asked
+
+
+@pytest.mark.parametrize("gid", [".", ".."])
+async def test_a_gid_that_no_address_can_name_is_refused(askers: Askers, gid: str) -> None:
+    """Clients and proxies resolve them as parts of a path, so it could never be asked for."""
+    refused = await askers.shop.post(ONE, json=askers.saga("a", gid=gid))
+
+    assert (422, "invalid") == (refused.status_code, refused.json()["code"])
+
+
 async def test_only_an_operator_resolves(askers: Askers) -> None:
     word = {"branches": ["a"], "outcome": "finished", "reason": "by hand", "operator": "ada"}
     await askers.shop.post(ONE, json={"mode": "tcc", "gid": "g"})

@@ -204,7 +204,7 @@ async def _object(request: Request) -> dict[str, Any]:
             f"the body has {len(body)} bytes; {MAX_BODY_BYTES} is the most",
         )
     try:
-        given = from_json(body)
+        given = from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise Invalid("", f"no valid JSON: {error}") from error
     if not isinstance(given, dict):

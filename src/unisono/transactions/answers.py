@@ -64,14 +64,18 @@ def _done(reply: Reply) -> Meaning:
             Answer.DONE, True, f"a reply of {len(body)} bytes was dropped; at most {MAX_REPLY_BYTES}"
         )
     try:
-        return Meaning(Answer.DONE, True, data=from_json(body))
+        return Meaning(Answer.DONE, True, data=from_json(body, allow_inf_nan=False))
     except ValueError:
         return Meaning(Answer.UNKNOWN, True, "the body says it is JSON and is not: half an answer?")
 
 
 def _no(reply: Reply) -> Meaning:
     try:
-        problem = from_json(reply.body) if reply.body and len(reply.body) <= MAX_REPLY_BYTES else None
+        problem = (
+            from_json(reply.body, allow_inf_nan=False)
+            if reply.body and len(reply.body) <= MAX_REPLY_BYTES
+            else None
+        )
     except ValueError:
         problem = None  # the status alone decides
     note = ""

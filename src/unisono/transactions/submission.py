@@ -17,7 +17,7 @@ from json import JSONEncoder
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from unisono.transactions.errors import Invalid
 from unisono.transactions.modes import OPERATIONS, QUESTION_BRANCH, Mode
@@ -65,9 +65,17 @@ class BranchSpec:
         if id == QUESTION_BRANCH:
             raise Invalid(f"{where}.id", f"{id} is kept for the initiator; take another")
         payload = given.get("payload")
-        size = len(to_json(payload))
+        written = to_json(payload)
+        size = len(written)
         if size > MAX_PAYLOAD_BYTES:
             raise Invalid(f"{where}.payload", f"has {size} bytes; at most {MAX_PAYLOAD_BYTES} are allowed")
+        if b"Infinity" in written:  # what 1e400 is read as, and nobody but us would read
+            try:
+                from_json(written, allow_inf_nan=False)
+            except ValueError:
+                raise Invalid(
+                    f"{where}.payload", "has a number beyond 1.8e308; smaller ones are right"
+                ) from None
         after = given.get("after") or ()
         if not isinstance(after, list | tuple) or not all(isinstance(other, str) for other in after):
             raise Invalid(f"{where}.after", f"a list of branch ids is right, found {_shown(after)}")
@@ -199,6 +207,8 @@ def check_name(given: object, field: str, characters: int) -> str:
     """An id, if it is one; else Invalid."""
     if not isinstance(given, str) or not given or len(given) > characters or _NAME.fullmatch(given) is None:
         raise Invalid(field, f"1 to {characters} of A-Z a-z 0-9 . _ - are right, found {_shown(given)}")
+    if given in (".", ".."):
+        raise Invalid(field, f"{given} means a place in an address; take another")
     return given
 
 
