@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
@@ -384,6 +385,100 @@ async def test_an_operator_resolves_what_is_in_doubt_and_it_stays_known(bench: B
     assert "committed" == view["status"]
     kept = await bench.coordinator.get("shop", begun.record.gid)
     assert "ada" == kept["heuristic"]["resolved"][0]["operator"]
+
+
+async def test_an_operator_need_not_wait_until_a_branch_is_found_to_be_in_doubt(bench: Bench) -> None:
+    """Who knows that a participant is gone for good says so at once; that makes the transaction heuristic."""
+    bench.party.script = _no("b", "rollback", 404)
+    begun = await bench.begin("xa")
+    gid = begun.record.gid
+    await bench.enrol(gid, "b")
+    await bench.coordinator.decide("shop", gid, commit=False, wait=0)
+    await until(lambda: bench.party.count()["b", "rollback"])
+
+    view = await bench.coordinator.resolve(
+        "shop", gid, outcome="undone", branches=["b"], reason="it never took part in XA", operator="ada"
+    )
+
+    assert ("aborted", "hazard") == (view["status"], view["heuristic"]["kind"])
+    found = await bench.coordinator.find("shop", status="heuristic", limit=10)
+    assert [gid] == [one["gid"] for one in found]
+
+
+async def test_an_operators_word_is_durable_before_it_is_answered(bench: Bench) -> None:
+    """Also where other branches are called next: a crash then does not have the operator asked again."""
+
+    async def script(asked: Asked) -> Says:
+        return Says(500 if asked.op == "cancel" else 200)
+
+    bench.party.script = script
+    begun = await bench.begin("tcc")
+    gid = begun.record.gid
+    await bench.enrol(gid, "a")
+    await bench.enrol(gid, "b", after=["a"])
+    await bench.coordinator.decide("shop", gid, commit=False, wait=0)
+    await until(lambda: bench.party.count()["b", "cancel"])
+
+    resolving = bench.coordinator.resolve(
+        "shop", gid, outcome="undone", branches=["b"], reason="by hand", operator="ada"
+    )
+    task = asyncio.create_task(resolving)
+    await until(lambda: bench.party.count()["a", "cancel"])
+    entry = await bench.store.get(begun.record.key)
+    await task
+
+    assert entry is not None
+    assert b'"by hand"' in entry.value
+
+
+async def test_a_branch_that_is_undone_is_not_answered_with_yes(bench: Bench) -> None:
+    """Its enrolment waited for its answer, and the transaction was aborted meanwhile."""
+
+    async def script(asked: Asked) -> Says:
+        return Says(503 if asked.op == "try" else 200)
+
+    bench.party.script = script
+    begun = await bench.begin("tcc")
+    enrolling = asyncio.create_task(bench.enrol(begun.record.gid, "a"))
+    await until(lambda: bench.party.count()["a", "try"])
+    await bench.coordinator.decide("shop", begun.record.gid, commit=False, wait=20)
+
+    with pytest.raises(Decided, match="the initiator asked for it"):
+        await enrolling
+
+
+async def test_a_branch_that_was_never_called_does_not_wait_for_what_is_undone(bench: Bench) -> None:
+    """Its turn had not come when the transaction was aborted, and another's undo takes for ever."""
+
+    async def script(asked: Asked) -> Says:
+        return Says(503)
+
+    bench.party.script = script
+    begun = await bench.begin("tcc")
+    first = asyncio.create_task(bench.enrol(begun.record.gid, "a"))
+    await until(lambda: bench.party.count()["a", "try"])
+    second = asyncio.create_task(bench.enrol(begun.record.gid, "b", after=["a"]))
+    await until(lambda: "b" in begun.running.machine.branches)
+    await bench.coordinator.decide("shop", begun.record.gid, commit=False, wait=0)
+
+    with pytest.raises(Decided):
+        await second
+    with pytest.raises(Decided):
+        await first
+    assert 0 == bench.party.count()["b", "try"]
+
+
+async def test_a_wall_clock_that_is_set_back_prolongs_no_transaction(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trap 8: what is prepared would be locked for as long as the clock was ahead."""
+    begun = await bench.begin("tcc", timeout_ms=300)
+
+    runtime = begun.running._runtime
+    monkeypatch.setattr(runtime, "now", lambda: time.time() - 3600)
+    view = await bench.end(begun.record.gid)
+
+    assert "aborted" == view["status"]
 
 
 async def test_a_message_is_sent_when_its_initiator_commits(bench: Bench) -> None:

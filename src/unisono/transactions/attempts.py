@@ -86,7 +86,7 @@ class Attempt:
         if op != QUESTION:
             address = address.below(op)
             if machine.status in OPEN:
-                timeout = min(timeout, max(_LEAST_SECONDS, running.record.deadline - runtime.now()))
+                timeout = min(timeout, max(_LEAST_SECONDS, running.left()))
         self.made = True
         self._since = running.loop.time()
         machine.sent(branch, op)

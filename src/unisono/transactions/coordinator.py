@@ -31,7 +31,7 @@ from unisono.transactions.records import Record, transaction_key
 from unisono.transactions.retention import Retention
 from unisono.transactions.running import Running, settle
 from unisono.transactions.runtime import Caller, Counts, Runtime
-from unisono.transactions.states import FINAL, State, Status
+from unisono.transactions.states import ABORT, FINAL, State, Status
 from unisono.transactions.submission import BranchSpec, Submission
 from unisono.transactions.takeover import Takeover
 from unisono.transactions.targets import Directory
@@ -237,6 +237,7 @@ class Coordinator:
             Whether it is new, and the branch as it stands.
 
         Raises:
+            Decided: The transaction aborts: whatever the branch has done is undone.
             TransactionError: It was refused; nothing has happened.
             StoreError: As the store says; after MaybeDone ask again with the same branch.
         """
@@ -251,7 +252,12 @@ class Coordinator:
             raise Reused("branch-reused", f"the branch {spec.id} has another content; take another id")
         else:
             branch = known
-        await running.until(lambda: branch.state not in (State.IDLE, State.FORWARD), wait)
+        machine = running.machine
+        await running.until(
+            lambda: branch.state not in (State.IDLE, State.FORWARD) or machine.status in ABORT, wait
+        )
+        if branch.state is not State.REFUSED:
+            check_end(machine.status, machine.reason, commit=True)  # what is being undone has said no yes
         return known is None, running.branch_view(branch)
 
     async def decide(self, namespace: str, gid: str, *, commit: bool, wait: float) -> dict[str, Any]:
@@ -341,8 +347,8 @@ class Coordinator:
         ``outcome`` is the operator's word for it, which is kept; the decision stays what it is.
 
         Raises:
-            NotInDoubt: They do not wait for an operator; nothing was noted.
-            Unknown, Elsewhere, NotActive, StoreError: As :meth:`retry`.
+            NotInDoubt: They are not being finished or undone; nothing was noted.
+            Unknown, Elsewhere, NotActive, StoreError: As :meth:`retry`; after MaybeDone look what is noted.
         """
         running = await self._own(namespace, gid)
         word = {
@@ -352,10 +358,9 @@ class Coordinator:
             "operator": operator,
             "at": round(self._now(), 3),
         }
-        instructions = running.machine.resolve(word)
-        if not instructions:
-            running.save()
-        running.do(instructions)
+        kept: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        running.resolve(word, kept)
+        await asyncio.shield(kept)
         await running.until(lambda: running.machine.status in FINAL, _RESOLVE_SECONDS)
         return running.view()
 

@@ -231,16 +231,23 @@ class Transaction:
         """
         An operator has seen to the branches named in ``word`` by hand; it is kept.
 
+        It need not have been found out that they are in doubt: who knows that a participant is gone for good
+        is not kept waiting. But then the transaction is in doubt from now on.
+
         Raises:
-            NotInDoubt: One of them is not waiting for an operator; nothing was resolved.
+            NotInDoubt: One of them is not being finished or undone; nothing was resolved.
         """
         chosen = [self.branches.get(id) for id in word["branches"]]
-        waiting = [b for b in chosen if b and b.slow and b.state in (State.FINISHING, State.UNDOING)]
-        if not waiting or len(waiting) < len(chosen) or self.heuristic is None:
-            doubtful = [b.id for b in self.branches.values() if b.slow]
+        waiting = [b for b in chosen if b and b.state in (State.FINISHING, State.UNDOING)]
+        if not waiting or len(waiting) < len(chosen):
+            left = [b.id for b in self.branches.values() if b.state in (State.FINISHING, State.UNDOING)]
             raise NotInDoubt(
-                f"only branches in doubt can be resolved; in doubt are: {', '.join(doubtful) or 'none'}"
+                "only branches that are being finished or undone can be resolved; these are:"
+                f" {', '.join(left) or 'none'}"
             )
+        if self.heuristic is None:
+            names = ", ".join(branch.id for branch in waiting)
+            self.heuristic = Heuristic(Kind.HAZARD, f"an operator brought {names} to its end by hand")
         for branch in waiting:
             branch.slow = False
             self._settle(branch)

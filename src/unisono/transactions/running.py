@@ -28,8 +28,6 @@ from unisono.transactions.submission import BranchSpec
 from unisono.transactions.targets import locate
 from unisono.transactions.views import branch_view, view_of
 
-_EARLY_SECONDS = 0.001  # by which a timer may come before its time without the wall clock being to blame
-
 
 class Running:
     """
@@ -43,6 +41,7 @@ class Running:
         "_attempts",
         "_bodies",
         "_deadline",
+        "_ends",
         "_log",
         "_moved",
         "_pauses",
@@ -82,6 +81,7 @@ class Running:
         self._retries: dict[str, Timer] = {}  # pauses under way, by branch
         self._told: Kind | None = record.heuristic.kind if record.heuristic else None
         self._deadline: Timer | None = None
+        self._ends = 0.0  # the loop's time of the deadline
 
     # From outside.
 
@@ -136,6 +136,18 @@ class Running:
         self.do(self.machine.start())
         return len(paused)
 
+    def resolve(self, word: dict[str, Any], kept: asyncio.Future[None]) -> None:
+        """
+        Go on without the branches that an operator has seen to; ``kept`` is done once that is durable.
+
+        Raises:
+            NotInDoubt: They are not being finished or undone; nothing has happened.
+        """
+        instructions = self.machine.resolve(word)
+        self._save(lambda error: settle(kept, error))
+        self.do(instructions)
+        self._tell_doubt()
+
     async def until(self, is_so: Callable[[], bool], seconds: float) -> None:
         """
         Wait until it is so, the transaction is final or not ours any more, or the time is over.
@@ -174,14 +186,14 @@ class Running:
             else:
                 self._write(instruction)
 
-    def save(self) -> None:
-        """Have the record written again, as the transaction stands; nobody waits for it."""
+    # Writing.
+
+    def _save(self, done: Callable[[StoreError | None], None]) -> None:
+        """Have the record written again, as the transaction stands."""
         machine, record = self.machine, self.record
         record.status = machine.status
         record.heuristic = machine.heuristic
-        self._log.append(record.key, record.encode(), _ignore)
-
-    # Writing.
+        self._log.append(record.key, record.encode(), done)
 
     def _write(self, write: Write) -> None:
         record, status = self.record, write.status
@@ -248,15 +260,15 @@ class Running:
 
     def _set_deadline(self) -> None:
         if self.machine.status in OPEN:
-            left = self.record.deadline - self._runtime.now()
-            self._deadline = self.loop.call_later(max(0.0, left), self._expire)
+            record = self.record
+            # Read once from the wall clock, then counted by one that nobody sets; a clock that was set back,
+            # or another node's that is behind, gives no transaction more than its whole time again.
+            left = min(record.deadline - self._runtime.now(), record.deadline - record.began)
+            self._ends = self.loop.time() + max(0.0, left)
+            self._deadline = self.loop.call_at(self._ends, self._expire)
 
     def _expire(self) -> None:
         self._deadline = None
-        left = self.record.deadline - self._runtime.now()
-        if left > _EARLY_SECONDS:  # the wall clock was set back: the deadline is one of it
-            self._set_deadline()
-            return
         self.do(self.machine.expire())
 
     # Calling.
@@ -300,6 +312,10 @@ class Running:
             body = self._bodies[branch.id] = b"" if op == QUESTION else to_json(branch.spec.payload)
         return body
 
+    def left(self) -> float:
+        """Seconds until the deadline; of one that is not decided."""
+        return self._ends - self.loop.time()
+
     def withdraw(self, attempt: Attempt) -> None:
         """It has not left, and is not wanted any more."""
         del self._attempts[attempt.branch.id]
@@ -332,7 +348,7 @@ class Running:
             return
         self._told = heuristic.kind
         if self.machine.status not in FINAL:
-            self.save()
+            self._save(_ignore)
         self._runtime.doubtful(self.record)
 
     def _branch(self, id: str) -> Branch:
