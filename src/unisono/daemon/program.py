@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import logging
 import logging.handlers
 import sys
+
+import uvloop
 
 from unisono.api.tokens import BadToken
 from unisono.daemon.first import run_node
@@ -26,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
         settings.folder.prepare()
         _log_to(settings.folder if log_to_folder else None)
         try:
-            asyncio.run(run_node(settings))
+            uvloop.run(run_node(settings))
         except CannotRun:
             if is_new:  # what is refused changes nothing
                 settings.folder.discard()

@@ -8,7 +8,7 @@ how it travels :mod:`.calls`', and what an answer means :mod:`.answers`'.
 
 from __future__ import annotations
 
-import asyncio
+import time
 from typing import Protocol
 
 from unisono.transactions.answers import meaning
@@ -32,7 +32,10 @@ class Carried(Protocol):
     record: Record
     epoch: int
     gone: bool
-    loop: asyncio.AbstractEventLoop
+
+    def left(self) -> float:
+        """Seconds until the deadline; of one that is not decided."""
+        ...
 
     def body(self, branch: Branch, op: str) -> bytes:
         """What a branch is sent."""
@@ -88,7 +91,7 @@ class Attempt:
             if machine.status in OPEN:
                 timeout = min(timeout, max(_LEAST_SECONDS, running.left()))
         self.made = True
-        self._since = running.loop.time()
+        self._since = time.perf_counter()
         machine.sent(branch, op)
         sent = request(
             running.record,
@@ -111,7 +114,7 @@ class Attempt:
         if running.gone:
             return
         running.finish(self)
-        took_ms = (running.loop.time() - self._since) * 1000
+        took_ms = (time.perf_counter() - self._since) * 1000
         running.record.note(
             runtime.now(),
             branch.id,
