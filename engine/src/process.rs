@@ -129,7 +129,7 @@ async fn serve(gateway: &Arc<Gateway>, plan: &Plan, inherited: Option<Inherited>
     }
     gateway.go();
     // What has not ended by then is cut off.
-    let _ = tokio::time::timeout(DRAIN_MAX, gateway.connections.wait_for_end()).await;
+    let _ = tokio::time::timeout(DRAIN_MAX, gateway.common.connections.wait_for_end()).await;
     Ok(())
 }
 

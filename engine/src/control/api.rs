@@ -79,7 +79,7 @@ impl Api {
                 response
             }
             (&Method::GET, "/v1/events") => {
-                let mut response = Response::new(Answer::Events(self.gateway.events.listen()));
+                let mut response = Response::new(Answer::Events(self.gateway.common.events.listen()));
                 let ndjson = HeaderValue::from_static("application/x-ndjson");
                 response.headers_mut().insert(header::CONTENT_TYPE, ndjson);
                 response
@@ -132,7 +132,7 @@ impl Api {
             return problem(StatusCode::BAD_REQUEST, "The query is not complete", detail, &json!({}));
         };
         let patience = Duration::from_millis(number("timeout_ms").unwrap_or(0)).min(DRAIN_WAIT_MAX);
-        let left = self.gateway.accounts.drained(instance, generation, patience).await;
+        let left = self.gateway.common.accounts.drained(instance, generation, patience).await;
         answer_json(&json!({ "in_flight": left }))
     }
 
@@ -166,12 +166,12 @@ impl Api {
                     "targets": targets,
                     "revisions": revisions,
                 });
-                (backend.name.clone(), figures)
+                (backend.name().to_owned(), figures)
             })
             .collect();
         json!({
             "services": services,
-            "connections": self.gateway.connections.count(),
+            "connections": self.gateway.common.connections.count(),
             "pid": std::process::id(),
             "version": self.gateway.table().version,
             "engine": env!("CARGO_PKG_VERSION"),

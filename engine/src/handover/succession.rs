@@ -54,15 +54,15 @@ pub async fn announce(gateway: &Arc<Gateway>, stream: UnixStream) -> io::Result<
     if let Ok(Ok(Some(line))) = tokio::time::timeout(FIRST_WORD_MAX, lines.next_line()).await
         && let Ok(remainder) = serde_json::from_str(&line)
     {
-        gateway.accounts.told_remainder(remainder);
+        gateway.common.accounts.told_remainder(remainder);
     }
     tokio::task::spawn_local(async move {
         while let Ok(Some(line)) = lines.next_line().await {
             if let Ok(remainder) = serde_json::from_str(&line) {
-                gateway.accounts.told_remainder(remainder);
+                gateway.common.accounts.told_remainder(remainder);
             }
         }
-        gateway.accounts.told_remainder(Remainder::default());
+        gateway.common.accounts.told_remainder(Remainder::default());
     });
     Ok(Predecessor(Rc::new(stream)))
 }
@@ -98,18 +98,18 @@ async fn hand_over(gateway: &Arc<Gateway>, heirs: &UnixListener, lock: &File) ->
 /// then, after an hour, or when the successor says so.
 pub async fn depart(gateway: &Arc<Gateway>, successor: UnixStream) {
     gateway.leave();
-    gateway.events.close();
+    gateway.common.events.close();
     let told_to_stop = told_to_stop(&successor);
     let telling = async {
         let (began, mut told) = (Instant::now(), None);
         loop {
-            let remainder = gateway.accounts.remainder();
+            let remainder = gateway.common.accounts.remainder();
             if told.as_ref() != Some(&remainder) {
                 // A successor that is gone needs to know nothing.
                 let _ = write_line(&successor, &remainder);
                 told = Some(remainder);
             }
-            if gateway.connections.count() == 0 || began.elapsed() >= ANSWERS_MAX {
+            if gateway.common.connections.count() == 0 || began.elapsed() >= ANSWERS_MAX {
                 return;
             }
             if began.elapsed() >= IDLE_MAX {

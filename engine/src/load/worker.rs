@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use super::pace::Pace;
 use super::plan::Plan;
 use super::report::{Failure, Recorder};
-use crate::proxy::body::SendBody;
 use crate::proxy::inflow::Inflow;
+use crate::proxy::upload::SendBody;
 use crate::proxy::upstream::Upstream;
 
 /// Pause after a connection that could not be made: a service that is not there must not keep a core busy.

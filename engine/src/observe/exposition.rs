@@ -18,7 +18,7 @@ pub fn text(gateway: &Gateway) -> String {
         .map(|backend| {
             let targets = backend.targets();
             Service {
-                name: backend.name.clone(),
+                name: backend.name().to_owned(),
                 figures: backend.counted.read(),
                 waiting: backend.waiting(),
                 in_flight: targets.iter().map(|target| (target.id.clone(), target.in_flight())).collect(),
@@ -30,11 +30,11 @@ pub fn text(gateway: &Gateway) -> String {
     let mut page = Page::default();
     page.services(&services);
     page.family("connections", "gauge", "Connections that are open.");
-    page.sample("connections", &[("side", "client")], gateway.connections.count());
+    page.sample("connections", &[("side", "client")], gateway.common.connections.count());
     page.family("access_log_dropped_total", "counter", "Lines of the access log that the disk was too slow for.");
-    page.sample("access_log_dropped_total", &[], gateway.access_log.dropped());
+    page.sample("access_log_dropped_total", &[], gateway.common.access_log.dropped());
     page.family("clock_refused_total", "counter", "Stamps of requests and answers that were too far ahead to follow.");
-    page.sample("clock_refused_total", &[], gateway.stamps.refused());
+    page.sample("clock_refused_total", &[], gateway.common.stamps.refused());
     page.family("table_version", "gauge", "The routing table in force.");
     page.sample("table_version", &[], gateway.table().version);
     page.0

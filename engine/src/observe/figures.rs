@@ -79,13 +79,22 @@ pub struct Figures {
 }
 
 /// The figures of one service, added to by all workers.
-#[derive(Debug, Default)]
-pub struct Counted(Mutex<Figures>);
+#[derive(Debug)]
+pub struct Counted {
+    /// "application/service".
+    pub service: String,
+    figures: Mutex<Figures>,
+}
 
 impl Counted {
+    /// Nothing so far.
+    pub fn new(service: &str) -> Self {
+        Self { service: service.to_owned(), figures: Mutex::default() }
+    }
+
     /// A request is over.
     pub fn ended(&self, ended: &Ended<'_>) {
-        let mut figures = lock(&self.0);
+        let mut figures = lock(&self.figures);
         *figures.requests.entry((ended.method, ended.status)).or_default() += 1;
         if let Some(reason) = ended.reason {
             match figures.own_answers.get_mut(reason) {
@@ -110,7 +119,7 @@ impl Counted {
             Outcome::Failed(Failure::Timeout) => "timeout",
             Outcome::Failed(Failure::Status) => "status",
         };
-        let mut figures = lock(&self.0);
+        let mut figures = lock(&self.figures);
         *figures.attempts.entry(word).or_default() += 1;
         figures.reused += u64::from(reused);
         if let Outcome::Ok { took, .. } = outcome {
@@ -120,21 +129,21 @@ impl Counted {
 
     /// A further try was made, or not for want of a budget.
     pub fn retried(&self, outcome: &'static str) {
-        *lock(&self.0).retries.entry(outcome).or_default() += 1;
+        *lock(&self.figures).retries.entry(outcome).or_default() += 1;
     }
 
     /// A second try was made beside a first.
     pub fn hedged(&self) {
-        lock(&self.0).hedges += 1;
+        lock(&self.figures).hedges += 1;
     }
 
     /// A target was put aside.
     pub fn ejected(&self, reason: &'static str) {
-        *lock(&self.0).ejections.entry(reason).or_default() += 1;
+        *lock(&self.figures).ejections.entry(reason).or_default() += 1;
     }
 
     /// All figures as they are now.
     pub fn read(&self) -> Figures {
-        lock(&self.0).clone()
+        lock(&self.figures).clone()
     }
 }

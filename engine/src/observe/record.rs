@@ -10,21 +10,19 @@ use std::time::{Duration, SystemTime};
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
-use super::figures::Ended;
-use super::log::{Attempt, Line};
+use super::figures::{Counted, Ended};
+use super::log::{AccessLog, Attempt, Line};
 use super::trace::Trace;
-use crate::proxy::backend::Backend;
-use crate::proxy::gateway::Gateway;
 
 /// nginx's word for a client that was gone before its answer began.
 const CLIENT_GONE: u16 = 499;
 
 /// The note of one request.
 pub struct Record {
-    gateway: Arc<Gateway>,
+    access_log: Arc<AccessLog>,
     began: Instant,
     method: &'static str,
-    backend: RefCell<Option<Arc<Backend>>>,
+    counted: RefCell<Option<Arc<Counted>>>,
     status: Cell<u16>,
     reason: Cell<Option<&'static str>>,
     waited: Cell<Duration>,
@@ -48,8 +46,8 @@ struct Told {
 
 impl Record {
     /// Of a request whose head is here.
-    pub fn new(gateway: &Arc<Gateway>, client: IpAddr, method: &Method, path: &str) -> Self {
-        let told = gateway.access_log.is_on().then(|| {
+    pub fn new(access_log: &Arc<AccessLog>, client: IpAddr, method: &Method, path: &str) -> Self {
+        let told = access_log.is_on().then(|| {
             Box::new(Told {
                 at: SystemTime::now(),
                 client,
@@ -62,10 +60,10 @@ impl Record {
             })
         });
         Self {
-            gateway: Arc::clone(gateway),
+            access_log: Arc::clone(access_log),
             began: Instant::now(),
             method: word(method),
-            backend: RefCell::new(None),
+            counted: RefCell::new(None),
             status: Cell::new(0),
             reason: Cell::new(None),
             waited: Cell::new(Duration::ZERO),
@@ -81,9 +79,9 @@ impl Record {
         self.began
     }
 
-    /// Where it goes.
-    pub fn routed(&self, backend: &Arc<Backend>) {
-        *self.backend.borrow_mut() = Some(Arc::clone(backend));
+    /// The service that it goes to.
+    pub fn routed(&self, counted: &Arc<Counted>) {
+        *self.counted.borrow_mut() = Some(Arc::clone(counted));
     }
 
     /// What it belongs to.
@@ -146,9 +144,9 @@ impl Drop for Record {
             self.reason.set(Some("client_abort"));
         }
         let total = self.began.elapsed();
-        let backend = self.backend.take();
-        if let Some(backend) = &backend {
-            backend.counted.ended(&Ended {
+        let counted = self.counted.take();
+        if let Some(counted) = &counted {
+            counted.ended(&Ended {
                 method: self.method,
                 status: self.status.get(),
                 reason: self.reason.get(),
@@ -159,13 +157,13 @@ impl Drop for Record {
             });
         }
         let Some(told) = self.told.take() else { return };
-        self.gateway.access_log.write(&Line {
+        self.access_log.write(&Line {
             at: told.at,
             client: told.client,
             method: told.method.as_str(),
             path: &told.path,
             status: self.status.get(),
-            service: backend.as_ref().map(|backend| backend.name.as_str()),
+            service: counted.as_ref().map(|counted| counted.service.as_str()),
             reason: self.reason.get(),
             attempts: &told.attempts.borrow(),
             trace: told.trace.borrow().as_ref(),

@@ -7,7 +7,7 @@ use http::request::Parts;
 use http::{Method, Version};
 
 use super::backend::Backend;
-use super::connection::ClientState;
+use super::client::ClientState;
 use super::head::Framing;
 use super::problem::{Problem, Reason};
 use super::route::without_port;
@@ -49,7 +49,7 @@ pub fn admit(client: &ClientState, parts: &Parts, framing: Framing) -> Result<Ad
         && length > BODY_MAX
     {
         let detail = format!("The body has {length} bytes; at most {BODY_MAX} are let through.");
-        return Err(Problem::of(Reason::BodyTooLarge, detail).at(&backend.name));
+        return Err(Problem::of(Reason::BodyTooLarge, detail).at(backend.name()));
     }
     Ok(Admitted { host, backend, class })
 }

@@ -13,18 +13,20 @@ use http::header::{self, HeaderValue};
 use http::{Request, Response, StatusCode, Version, response};
 use tokio::time::Instant;
 
-use super::body::{AnswerBody, Held, SMALL_MAX, Source, UpstreamBody, give_back, hold};
-use super::connection::ClientState;
+use super::answer::{AnswerBody, Held, Source, UpstreamBody, give_back, hold};
+use super::body::SMALL_MAX;
+use super::client::ClientState;
+use super::dial::Failed;
 use super::grpc;
 use super::headers;
 use super::inflow::Inflow;
 use super::interim::Relay;
 use super::outbound::Outbound;
+use super::place::Place;
 use super::pools;
 use super::problem::Reason;
-use super::target::Place;
 use super::tunnel::Tunnel;
-use super::upstream::{Failed, Upstream};
+use super::upstream::Upstream;
 use crate::control::policy::Protocol;
 use crate::dispatch::Failure;
 
@@ -179,7 +181,7 @@ async fn send(
     poll_fn(|cx| {
         let polled = sending.as_mut().poll(cx);
         if let Some(client) = client {
-            relay.pass_on(client);
+            relay.pass_on(&client.wire);
         }
         polled
     })

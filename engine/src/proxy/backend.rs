@@ -2,18 +2,19 @@
 //! does not know, namely tasks that wait on any worker, addresses and counts.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use http::header::HeaderMap;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::gateway::Gateway;
+use super::common::Common;
+use super::place::Place;
 use super::policy::Policy;
 use super::revisions::{self, Avoid, Dealer, Figures};
 use super::shared::{Chance, Count, lock};
 use super::sticky;
-use super::target::{Place, Target};
+use super::target::Target;
 use crate::control::events::{Event, Kind};
 use crate::control::table;
 use crate::dispatch::{self, Budget, Next, Notice, Outcome, Refusal, Service, TargetInfo, TargetKey, Ticket, Time};
@@ -21,17 +22,17 @@ use crate::observe::figures::Counted;
 
 /// One service: places, queue, targets, counts. All workers share it, so that its queue is one queue.
 pub struct Backend {
-    /// "application/service".
-    pub name: String,
     /// Requests that came in.
     pub requests: Count,
     /// Requests that got an answer of the gateway's own because no instance gave one, or a broken-off answer.
     pub failures: Count,
     /// What Prometheus is told.
-    pub counted: Counted,
-    pub(super) gateway: Arc<Gateway>,
+    pub counted: Arc<Counted>,
+    pub(super) common: Arc<Common>,
     dealer: Dealer,
     copied: Dealer,
+    /// Where copies of its requests go; not kept there by it, for two services may copy to each other.
+    copies_to: Mutex<Weak<Self>>,
     /// Copies of other services' requests that are on their way here.
     pub(super) copies_open: Count,
     /// Requests that were to be copied elsewhere, and could not be or were too many.
@@ -61,15 +62,15 @@ pub(super) struct Core {
 
 impl Backend {
     /// A service as the table says, still without targets.
-    pub fn new(gateway: Arc<Gateway>, name: &str, backend: &table::Backend) -> Arc<Self> {
+    pub fn new(common: Arc<Common>, name: &str, backend: &table::Backend) -> Arc<Self> {
         Arc::new(Self {
-            name: name.to_owned(),
             requests: Count::default(),
             failures: Count::default(),
-            counted: Counted::default(),
-            gateway,
+            counted: Arc::new(Counted::new(name)),
+            common,
             dealer: Dealer::default(),
             copied: Dealer::default(),
+            copies_to: Mutex::default(),
             copies_open: Count::default(),
             copies_left_out: Count::default(),
             core: Mutex::new(Core {
@@ -87,8 +88,14 @@ impl Backend {
         })
     }
 
-    /// Follows the table: new targets get requests, those it does not name get none from now on.
-    pub fn follow(self: &Arc<Self>, backend: &table::Backend) {
+    /// "application/service".
+    pub fn name(&self) -> &str {
+        &self.counted.service
+    }
+
+    /// Follows the table: new targets get requests, save those whose process `has_exited`; those it does not name get
+    /// none from now on.
+    pub fn follow(self: &Arc<Self>, backend: &table::Backend, has_exited: impl Fn(&table::Target) -> bool) {
         let mut core = self.core();
         core.policy = Arc::new(backend.into());
         core.service.set_policy(backend.into());
@@ -109,19 +116,19 @@ impl Backend {
         }
         for wanted in &backend.targets {
             let known = core.targets.values().any(|target| target.is(wanted, backend.protocol));
-            if !known && !self.gateway.has_exited(&wanted.id, wanted.generation) {
+            if !known && !has_exited(wanted) {
                 let figures = Arc::clone(core.revisions.entry(wanted.revision.clone()).or_default());
                 let target = Target::new(wanted, backend.protocol, figures);
-                self.gateway.accounts.remember(&target);
+                self.common.accounts.remember(&target);
                 let info = TargetInfo { name: dispatch::hash(wanted.id.as_bytes()), weight: wanted.weight };
-                let key = core.service.add(info, self.gateway.now());
+                let key = core.service.add(info, self.common.now());
                 core.targets.insert(key, target);
                 core.told_no_target = false;
             }
         }
         drop(core);
-        self.gateway.told_retired();
-        self.change(self.gateway.now(), |_| {});
+        self.common.told_retired();
+        self.change(self.common.now(), |_| {});
     }
 
     /// Sends nothing more to an instance whose process is gone.
@@ -132,14 +139,14 @@ impl Backend {
             let Some(key) = found.map(|(key, _)| *key) else { return };
             core.drop_target(key);
         }
-        self.gateway.told_retired();
-        self.change(self.gateway.now(), |_| {});
+        self.common.told_retired();
+        self.change(self.common.now(), |_| {});
     }
 
     /// A ticket for a request that has just arrived, and what it is held to.
     pub fn arrive(&self, now: Instant) -> (Ticket, Arc<Policy>) {
         self.requests.more();
-        let now = self.gateway.at(now);
+        let now = self.common.at(now);
         let mut core = self.core();
         core.budget.deposit(now);
         core.hedges.deposit(now);
@@ -172,9 +179,14 @@ impl Backend {
         Avoid::others(own, others)
     }
 
-    /// Whether the next request is one of those that are copied: of each hundred so many.
-    pub fn copies(&self, percent: f64) -> bool {
-        self.copied.takes(percent)
+    /// Copies of its requests go to this service from now on.
+    pub fn copy_to(&self, other: Option<&Arc<Self>>) {
+        *lock(&self.copies_to) = other.map(Arc::downgrade).unwrap_or_default();
+    }
+
+    /// Where the next request is to be copied to, if it is one of those: of each hundred so many.
+    pub fn copies_to(&self, percent: f64) -> Option<Arc<Self>> {
+        if self.copied.takes(percent) { lock(&self.copies_to).upgrade() } else { None }
     }
 
     /// Requests that wait for a place.
@@ -196,7 +208,7 @@ impl Backend {
 
     /// Requests at a time that each target may have now, by its name; those that may have any number are left out.
     pub fn places(&self) -> BTreeMap<String, u64> {
-        let (core, now) = (self.core(), self.gateway.now());
+        let (core, now) = (self.core(), self.common.now());
         let limits = core.targets.iter().filter_map(|(key, target)| Some((target, core.service.limit_of(*key, now)?)));
         limits.map(|(target, limit)| (target.id.clone(), limit.into())).collect()
     }
@@ -208,7 +220,7 @@ impl Backend {
 
     /// A connection to a target was made.
     pub(super) fn connected(self: &Arc<Self>, key: TargetKey) {
-        self.change(self.gateway.now(), |core| core.service.connected(key));
+        self.change(self.common.now(), |core| core.service.connected(key));
     }
 
     /// A target has begun to answer a request.
@@ -226,9 +238,9 @@ impl Backend {
 
     /// Tells the node.
     pub(super) fn tell(&self, kind: Kind, target: Option<&Target>, reason: &str) {
-        self.gateway.events.tell(&Event {
+        self.common.events.tell(&Event {
             kind,
-            service: &self.name,
+            service: self.name(),
             instance: target.map(|target| target.id.as_str()),
             generation: target.map(|target| target.generation),
             reason,
@@ -295,7 +307,7 @@ impl Backend {
         let backend = Arc::clone(self);
         tokio::task::spawn_local(async move {
             tokio::time::sleep_until(at).await;
-            backend.change(backend.gateway.now(), |core| {
+            backend.change(backend.common.now(), |core| {
                 if core.wake == Some(at) {
                     core.wake = None;
                 }

@@ -4,7 +4,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::thread::JoinHandle;
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -13,7 +13,6 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
-use super::gateway::Gateway;
 use super::shared::lock;
 use super::turn;
 use super::workers;
@@ -31,11 +30,9 @@ pub struct Watch(#[expect(dead_code, reason = "dropping it is what it is for")] 
 
 /// A watch on its way to the thread. The table bounds how many there are.
 struct Task {
-    gateway: Arc<Gateway>,
-    service: String,
     id: String,
-    generation: u64,
     pid: i32,
+    gone: Box<dyn FnOnce(i32) + Send>,
     watched: Watched,
     given_up: oneshot::Receiver<()>,
 }
@@ -62,8 +59,8 @@ impl Exits {
         Ok(Self(Mutex::new(Some((tasks, thread)))))
     }
 
-    /// Watches a target's process, if the table names one; [`Gateway::exited`] is called when it is gone.
-    pub fn watch(&self, gateway: &Arc<Gateway>, service: &str, target: &Target) -> Option<Watch> {
+    /// Watches a target's process, if the table names one; `gone` is called with its pid when it is.
+    pub fn watch(&self, target: &Target, gone: impl FnOnce(i32) + Send + 'static) -> Option<Watch> {
         let pid = target.pid?;
         let watched = begin(pid, target.start_time)
             .inspect_err(|error| {
@@ -72,9 +69,7 @@ impl Exits {
             })
             .ok()?;
         let (watch, given_up) = oneshot::channel();
-        let (gateway, service) = (Arc::clone(gateway), service.to_owned());
-        let (id, generation) = (target.id.clone(), target.generation);
-        let task = Task { gateway, service, id, generation, pid, watched, given_up };
+        let task = Task { id: target.id.clone(), pid, gone: Box::new(gone), watched, given_up };
         // The thread ends before the gateway only when the process ends.
         lock(&self.0).as_ref()?.0.send(task).ok()?;
         Some(Watch(watch))
@@ -97,7 +92,7 @@ async fn wait_for(mut tasks: UnboundedReceiver<Task>) {
 }
 
 async fn wait_for_one(task: Task) {
-    let Task { gateway, service, id, generation, pid, watched, given_up } = task;
+    let Task { id, pid, gone, watched, given_up } = task;
     if let Watched::Running(fd) = watched {
         let registered = match register(fd) {
             Ok(registered) => registered,
@@ -115,7 +110,7 @@ async fn wait_for_one(task: Task) {
             return;
         }
     }
-    gateway.exited(&service, &id, generation, pid);
+    gone(pid);
 }
 
 #[expect(unsafe_code, reason = "tokio has no safe way to wait for a file descriptor of a kind it does not know")]

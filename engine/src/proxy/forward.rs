@@ -11,8 +11,8 @@ use http::{Request, Response};
 use http_body::Body;
 
 use super::admit::{Admitted, admit};
-use super::body::AnswerBody;
-use super::connection::ClientState;
+use super::answer::AnswerBody;
+use super::client::ClientState;
 use super::deadline::Deadline;
 use super::deliver::deliver;
 use super::grpc;
@@ -27,10 +27,10 @@ use crate::observe::trace::Trace;
 pub async fn answer(client: Rc<ClientState>, request: Request<Inflow>) -> Response<AnswerBody> {
     let (mut parts, incoming) = request.into_parts();
     let exchange = client.exchange();
-    let stamps = &client.listening.gateway.stamps;
+    let stamps = &client.listening.common.stamps;
     stamps.see(&parts.headers);
     let is_grpc = grpc::is_grpc(&parts.headers);
-    let record = Record::new(&client.listening.gateway, client.peer, &parts.method, parts.uri.path());
+    let record = Record::new(&client.listening.common.access_log, client.peer, &parts.method, parts.uri.path());
     let trace = Trace::of(&mut parts.headers);
     record.belongs_to(trace);
     match respond(&client, &record, trace, parts, incoming).await {
@@ -69,7 +69,7 @@ async fn respond(
 ) -> Result<Response<AnswerBody>, Problem> {
     let framing = incoming.size_hint().exact().map_or(Framing::Chunked, Framing::Length);
     let Admitted { host, backend, class } = admit(client, &parts, framing)?;
-    record.routed(&backend);
+    record.routed(&backend.counted);
     let mut outbound = Outbound::of_head(client, trace, parts, framing, &host);
     if framing != Framing::Length(0) {
         Box::pin(outbound.receive(client, record, incoming, framing)).await?;
@@ -79,6 +79,6 @@ async fn respond(
     let answered = deliver(&backend, client, &outbound, record).await;
     answered.map_err(|problem| {
         backend.failures.more();
-        problem.at(&backend.name)
+        problem.at(backend.name())
     })
 }

@@ -7,23 +7,19 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::net::TcpStream;
 
-use super::accounts::Accounts;
 use super::backend::Backend;
-use super::connections::Connections;
+use super::common::Common;
+use super::connections::Seat;
 use super::exits::{Exits, Watch};
 use super::listen::{self, Face, Listening};
 use super::pools;
 use super::route::{Route, Routes};
 use super::shared::lock;
-use super::stamps::Stamps;
 use super::workers::Workers;
-use crate::control::events::{Event, Events, Kind};
+use crate::control::events::{Event, Kind};
 use crate::control::table::{self, Table};
-use crate::dispatch::Time;
-use crate::observe::log::AccessLog;
 
 /// An address that could not be bound, and why.
 #[derive(Debug)]
@@ -36,21 +32,12 @@ pub struct Unbound {
 
 /// The state of the gateway.
 pub struct Gateway {
-    /// What the node is told at once.
-    pub events: Events,
-    /// A line for each request, where the table asks for it.
-    pub access_log: AccessLog,
-    /// The clock that requests and answers are stamped by.
-    pub stamps: Arc<Stamps>,
-    /// The client connections.
-    pub connections: Arc<Connections>,
-    /// The threads that serve them.
+    /// What its services, listeners and requests have in common.
+    pub common: Arc<Common>,
+    /// The threads that serve clients.
     pub workers: Workers,
     /// The thread that sees processes exit.
     pub exits: Exits,
-    /// What is still in flight on each instance.
-    pub accounts: Accounts,
-    start: Instant,
     table: Mutex<Arc<Table>>,
     listeners: Mutex<BTreeMap<SocketAddr, Arc<Listening>>>,
     backends: Mutex<HashMap<String, Arc<Backend>>>,
@@ -60,8 +47,6 @@ pub struct Gateway {
     exited: Mutex<HashSet<(String, u64)>>,
     /// Sockets of a predecessor that listen already.
     inherited: Mutex<BTreeMap<SocketAddr, std::net::TcpListener>>,
-    /// Rises whenever targets may have been retired.
-    retired: watch::Sender<u64>,
 }
 
 impl Gateway {
@@ -70,41 +55,19 @@ impl Gateway {
     /// # Errors
     /// The kernel's, when a worker cannot be started.
     pub fn new(connections_max: usize, workers: usize) -> io::Result<Arc<Self>> {
-        let retired = watch::Sender::default();
-        let gateway = Arc::new(Self {
-            events: Events::default(),
-            access_log: AccessLog::default(),
-            stamps: Arc::default(),
-            connections: Connections::new(connections_max, workers),
-            workers: Workers::start(workers, &retired)?,
+        let common = Common::new(connections_max, workers);
+        tokio::task::spawn_local(pools::sweep(common.retirements()));
+        Ok(Arc::new(Self {
+            workers: Workers::start(workers, &common)?,
             exits: Exits::start()?,
-            start: Instant::now(),
+            common,
             table: Mutex::default(),
             listeners: Mutex::default(),
             backends: Mutex::default(),
             watches: Mutex::default(),
             exited: Mutex::default(),
-            accounts: Accounts::default(),
             inherited: Mutex::default(),
-            retired,
-        });
-        tokio::task::spawn_local(pools::sweep(gateway.retired.subscribe()));
-        Ok(gateway)
-    }
-
-    /// The clock of dispatch.
-    pub fn now(&self) -> Time {
-        self.start.elapsed()
-    }
-
-    /// A moment on the clock of dispatch.
-    pub fn at(&self, moment: Instant) -> Time {
-        moment.saturating_duration_since(self.start)
-    }
-
-    /// The moment that is a time of dispatch.
-    pub fn moment(&self, time: Time) -> Instant {
-        self.start + time
+        }))
     }
 
     /// The table in force.
@@ -155,7 +118,7 @@ impl Gateway {
         for listening in lock(&self.listeners).values() {
             listening.stop_accepting();
         }
-        self.connections.go();
+        self.common.connections.go();
     }
 
     /// Whether the process of an instance of the table is known to be gone.
@@ -172,7 +135,7 @@ impl Gateway {
         if let Some(backend) = backend {
             backend.drop_exited(id, generation);
         }
-        self.events.tell(&Event {
+        self.common.events.tell(&Event {
             kind: Kind::TargetExited,
             service,
             instance: Some(id),
@@ -211,13 +174,8 @@ impl Gateway {
     /// The services by name.
     pub fn backends(&self) -> Vec<Arc<Backend>> {
         let mut backends: Vec<_> = lock(&self.backends).values().cloned().collect();
-        backends.sort_by(|a, b| a.name.cmp(&b.name));
+        backends.sort_by(|a, b| a.name().cmp(b.name()));
         backends
-    }
-
-    /// Targets may have been retired: every worker closes what it keeps to them.
-    pub fn told_retired(&self) {
-        self.retired.send_modify(|times| *times += 1);
     }
 
     /// Binds the listeners of a table that are not bound; on failure all is as before.
@@ -269,26 +227,36 @@ impl Gateway {
         let inherited = lock(&self.inherited).remove(&address);
         let listening = inherited
             .map_or_else(|| listen::bind(address), Ok)
-            .and_then(|socket| Listening::start(self, address, socket))
+            .and_then(|socket| Listening::start(&self.common, address, socket, self.server()))
             .map_err(|reason| Unbound { address, reason })?;
         lock(&self.listeners).insert(address, listening);
         Ok(())
     }
 
+    /// Has a connection that was accepted served.
+    fn server(self: &Arc<Self>) -> impl Fn(Seat, Arc<Listening>, TcpStream, SocketAddr) + use<> {
+        let gateway = Arc::clone(self);
+        move |seat, listening, stream, peer| gateway.workers.serve(seat, listening, stream, peer)
+    }
+
     fn apply(self: &Arc<Self>, table: Table, faces: &BTreeMap<SocketAddr, Face>) {
         self.forget_what_is_gone(&table);
-        self.access_log.follow(table.access_log.as_ref());
+        self.common.access_log.follow(table.access_log.as_ref());
         for (name, wanted) in &table.services {
             let known = lock(&self.backends).get(name).cloned();
             let backend = known.unwrap_or_else(|| {
-                let backend = Backend::new(Arc::clone(self), name, wanted);
+                let backend = Backend::new(Arc::clone(&self.common), name, wanted);
                 lock(&self.backends).insert(name.clone(), Arc::clone(&backend));
                 backend
             });
-            backend.follow(wanted);
+            backend.follow(wanted, |target| self.has_exited(&target.id, target.generation));
             for target in &wanted.targets {
                 self.watch(name, target);
             }
+        }
+        for backend in self.backends() {
+            let mirror = table.services.get(backend.name()).and_then(|wanted| wanted.mirror.as_ref());
+            backend.copy_to(mirror.and_then(|mirror| self.backend(&mirror.service)).as_ref());
         }
         self.route(&table, faces);
         *lock(&self.table) = Arc::new(table);
@@ -306,7 +274,7 @@ impl Gateway {
         lock(&self.watches).retain(|(id, generation), _| named.contains(&(id.as_str(), *generation)));
         let gone: Vec<_> = lock(&self.backends).extract_if(|name, _| !table.services.contains_key(name)).collect();
         for (_, backend) in gone {
-            backend.follow(&table::Backend::default());
+            backend.follow(&table::Backend::default(), |_| false);
         }
         lock(&self.listeners).retain(|address, listening| {
             let stays = table.listeners.iter().any(|listener| listener.address == *address);
@@ -329,7 +297,10 @@ impl Gateway {
         if lock(&self.watches).contains_key(&instance) {
             return;
         }
-        if let Some(watch) = self.exits.watch(self, service, target) {
+        let (gateway, name) = (Arc::clone(self), service.to_owned());
+        let (id, generation) = (target.id.clone(), target.generation);
+        let gone = move |pid| gateway.exited(&name, &id, generation, pid);
+        if let Some(watch) = self.exits.watch(target, gone) {
             lock(&self.watches).insert(instance, watch);
         }
     }

@@ -8,6 +8,8 @@ static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// Says to an instance that nobody waits for its answer. A client can't say it: it is cut out of what comes in.
+pub static UNISONO_MIRROR: HeaderName = HeaderName::from_static("unisono-mirror");
 /// Headers that the gateway adds to a request.
 const ADDED: usize = 9;
 static VIA: HeaderValue = HeaderValue::from_static("1.1 unisono");

@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::attempt::{Answered, Lost, attempt};
-use super::connection::ClientState;
+use super::client::ClientState;
 use super::outbound::Outbound;
+use super::place::Place;
 use super::problem::Reason;
-use super::target::Place;
 
 /// How often at most a place is looked for while there is none.
 const LOOK_EACH_MIN: Duration = Duration::from_millis(5);

@@ -15,8 +15,8 @@ use hyper::server::conn::http1::{Builder, Parts};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 
-use super::body::AnswerBody;
-use super::connection::{ClientState, Clock, Guard, IDLE_BUFFERED, linger};
+use super::answer::AnswerBody;
+use super::client::{ClientState, Clock, Guard, IDLE_BUFFERED, linger};
 use super::connections::Seat;
 use super::forward;
 use super::head::{Framing, HEAD_MAX};

@@ -2,7 +2,7 @@
 //! do not know. Each stream is a request of its own and takes a place of its own.
 
 use std::convert::Infallible;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -13,8 +13,9 @@ use hyper::server::conn::http2::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 
-use super::connection::{ClientState, Clock, Guard, IDLE_TIMEOUT, linger};
+use super::client::{ClientState, Clock, Guard, IDLE_TIMEOUT, linger};
 use super::connections::Seat;
+use super::executor::OnThisWorker;
 use super::forward;
 use super::inflow::Inflow;
 use super::wire::WireIo;
@@ -35,19 +36,6 @@ const PROVOKED_RESETS_MAX: usize = 100;
 const FAREWELL: Duration = Duration::from_millis(100);
 /// GOAWAY with ENHANCE_YOUR_CALM.
 const CALM: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0xb];
-
-/// Runs hyper's tasks on the worker that they belong to.
-#[derive(Clone, Copy)]
-pub struct OnThisWorker;
-
-impl<F> hyper::rt::Executor<F> for OnThisWorker
-where
-    F: Future<Output: 'static> + 'static,
-{
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
-    }
-}
 
 enum End {
     Over,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{HeaderMap, Request, StatusCode};
 
-use super::connection::ClientState;
+use super::wire::Wire;
 
 /// What an instance has said before its answer. hyper asks for a callback that could be called on any thread,
 /// hence the locks; they are never contended.
@@ -45,10 +45,10 @@ impl Relay {
     }
 
     /// Passes on what has been said since.
-    pub fn pass_on(&self, client: &ClientState) {
+    pub fn pass_on(&self, client: &Wire) {
         if self.0.has_heads.swap(false, Ordering::Relaxed) {
             let heads = std::mem::take(&mut *self.0.heads.lock().unwrap_or_else(PoisonError::into_inner));
-            client.wire.send_interim(&heads);
+            client.send_interim(&heads);
         }
     }
 }

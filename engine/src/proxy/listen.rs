@@ -10,10 +10,11 @@ use std::task::Poll;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
-use super::gateway::Gateway;
+use super::common::Common;
+use super::connections::Seat;
 use super::route::Routes;
 use super::shared::lock;
 use super::tls::Certificates;
@@ -53,8 +54,8 @@ impl Face {
 pub struct Listening {
     /// The address, as the table names it.
     pub address: SocketAddr,
-    /// Whose it is.
-    pub gateway: Arc<Gateway>,
+    /// What it has in common with all others.
+    pub common: Arc<Common>,
     /// Where its requests go; replaced whole.
     pub routes: Mutex<Arc<Routes>>,
     /// How clients are met that come from now on.
@@ -69,15 +70,20 @@ pub struct Listening {
 }
 
 impl Listening {
-    /// Takes connections from a bound socket from now on.
+    /// Takes connections from a bound socket from now on, each with a seat, and has them served.
     ///
     /// # Errors
     /// The kernel's; the address is free again then.
-    pub fn start(gateway: &Arc<Gateway>, address: SocketAddr, socket: std::net::TcpListener) -> io::Result<Arc<Self>> {
+    pub fn start(
+        common: &Arc<Common>,
+        address: SocketAddr,
+        socket: std::net::TcpListener,
+        serve: impl Fn(Seat, Arc<Self>, TcpStream, SocketAddr) + 'static,
+    ) -> io::Result<Arc<Self>> {
         let socket = Mutex::new(Some(TcpListener::from_std(socket)?));
         let listening = Arc::new(Self {
             address,
-            gateway: Arc::clone(gateway),
+            common: Arc::clone(common),
             routes: Mutex::default(),
             face: Mutex::default(),
             closed: AtomicBool::new(false),
@@ -85,7 +91,7 @@ impl Listening {
             socket,
             accepting: Mutex::new(None),
         });
-        let task = tokio::task::spawn_local(accept(Arc::clone(gateway), Arc::clone(&listening)));
+        let task = tokio::task::spawn_local(accept(Arc::clone(&listening), serve));
         *lock(&listening.accepting) = Some(task.abort_handle());
         Ok(listening)
     }
@@ -146,9 +152,9 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-async fn accept(gateway: Arc<Gateway>, listening: Arc<Listening>) {
+async fn accept(listening: Arc<Listening>, serve: impl Fn(Seat, Arc<Listening>, TcpStream, SocketAddr)) {
     loop {
-        gateway.connections.wait_for_room().await;
+        listening.common.connections.wait_for_room().await;
         let accepted = poll_fn(|cx| match &*lock(&listening.socket) {
             Some(socket) => socket.poll_accept(cx).map(Some),
             None => Poll::Ready(None),
@@ -156,8 +162,8 @@ async fn accept(gateway: Arc<Gateway>, listening: Arc<Listening>) {
         match accepted.await {
             None => return,
             Some(Ok((stream, peer))) => {
-                let seat = gateway.connections.sit_down();
-                gateway.workers.serve(seat, Arc::clone(&listening), stream, peer);
+                let seat = listening.common.connections.sit_down();
+                serve(seat, Arc::clone(&listening), stream, peer);
             }
             Some(Err(error)) => {
                 eprintln!("gateway: cannot accept at {}: {error}", listening.address);

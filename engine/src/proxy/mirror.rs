@@ -5,20 +5,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{HeaderName, HeaderValue};
+use http::header::HeaderValue;
 use tokio::time::Instant;
 
 use super::attempt::{Lost, attempt, read_out};
 use super::backend::Backend;
+use super::headers::UNISONO_MIRROR;
 use super::outbound::Outbound;
 use super::problem::Reason;
 use super::revisions::Avoid;
 use super::seek::Seeking;
 use crate::control::table::Mirror;
 use crate::dispatch::Class;
-
-/// Says to an instance that nobody waits for its answer. A client can't say it: it is cut out of what comes in.
-pub static UNISONO_MIRROR: HeaderName = HeaderName::from_static("unisono-mirror");
 
 /// Copies that are on their way to one service at once; with bodies of at most 64 KiB each.
 const COPIES_MAX: u64 = 256;
@@ -29,10 +27,7 @@ const TRIES_MAX: u32 = 3;
 
 /// Sends a copy of a request on its way, if it is one of those that are copied.
 pub fn copy(from: &Backend, mirror: &Mirror, outbound: &Outbound) {
-    if !from.copies(mirror.percent) {
-        return;
-    }
-    let Some(to) = from.gateway.backend(&mirror.service) else { return };
+    let Some(to) = from.copies_to(mirror.percent) else { return };
     let (Some(slot), Some(mut copied)) = (Slot::take(&to), outbound.copied()) else {
         from.copies_left_out.more();
         return;

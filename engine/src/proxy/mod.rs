@@ -5,15 +5,20 @@
 
 pub mod accounts;
 pub mod admit;
+pub mod answer;
 pub mod attempt;
 pub mod back_pressure;
 pub mod backend;
 pub mod body;
+pub mod client;
+pub mod common;
 pub mod connection;
 pub mod connections;
 pub mod date;
 pub mod deadline;
 pub mod deliver;
+pub mod dial;
+pub mod executor;
 pub mod exits;
 pub mod forward;
 pub mod frames;
@@ -32,6 +37,7 @@ pub mod multiplex;
 pub mod outbound;
 pub mod pace;
 pub mod piled;
+pub mod place;
 pub mod plain;
 pub mod plain_http1;
 pub mod plain_request;

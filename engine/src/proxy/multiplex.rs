@@ -9,6 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -22,10 +23,9 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::body::SendBody;
-use super::http2::OnThisWorker;
-use super::target::Target;
-use super::upstream::{Failed, dial};
+use super::dial::{Failed, dial};
+use super::executor::OnThisWorker;
+use super::upload::SendBody;
 use super::wire::{Wire, WireIo};
 
 /// Requests at a time on one connection; an instance may allow fewer.
@@ -58,18 +58,18 @@ struct Trunk {
 pub struct Line(Rc<Trunk>);
 
 impl Trunks {
-    /// A line to a target: on a connection that has room, or on a new one. Only one is made at a time, so that many
+    /// A line to the instance at `address`, always the same: on a connection that has room, or on a new one. Only one is made at a time, so that many
     /// requests that come at once share it. True where it has carried requests before.
     ///
     /// # Errors
     /// The kernel's, or that the instance does not speak HTTP/2.
-    pub async fn line(&self, target: &Target) -> io::Result<(Line, bool)> {
+    pub async fn line(&self, address: SocketAddr) -> io::Result<(Line, bool)> {
         let mut trunks = self.0.lock().await;
         trunks.retain(|trunk| !trunk.sender.borrow().is_closed());
         if let Some(trunk) = trunks.iter().find(|trunk| trunk.has_room()) {
             return Ok((Line::new(trunk), true));
         }
-        let trunk = Rc::new(connect(target).await?);
+        let trunk = Rc::new(connect(address).await?);
         trunks.push(Rc::clone(&trunk));
         Ok((Line::new(&trunk), false))
     }
@@ -92,8 +92,8 @@ impl Trunk {
     }
 }
 
-async fn connect(target: &Target) -> io::Result<Trunk> {
-    let wire = Wire::of_target(dial(target.address).await?);
+async fn connect(address: SocketAddr) -> io::Result<Trunk> {
+    let wire = Wire::of_target(dial(address).await?);
     let (sender, mut connection) = Builder::new(OnThisWorker)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)

@@ -12,19 +12,18 @@ use http::uri::{PathAndQuery, Uri};
 use http::{Method, Version};
 
 use super::admit::BODY_MAX;
-use super::body::{BodyError, SMALL_MAX, SendBody, read_whole};
-use super::connection::ClientState;
+use super::body::{BodyError, SMALL_MAX, read_whole};
+use super::client::ClientState;
 use super::deadline::Deadline;
 use super::grpc;
 use super::head::Framing;
-use super::headers::{self, Identity};
+use super::headers::{self, Identity, UNISONO_MIRROR};
 use super::inflow::Inflow;
 use super::interim::Relay;
-use super::mirror::UNISONO_MIRROR;
 use super::plain;
 use super::problem::{Problem, Reason};
 use super::stamps::{Stamps, UNISONO_CLOCK};
-use super::upload::{Fault, Upload};
+use super::upload::{Fault, SendBody, Upload};
 use crate::dispatch::Class;
 use crate::observe::record::Record;
 use crate::observe::trace::{TRACEPARENT, Trace};
@@ -105,7 +104,7 @@ impl Outbound {
             headers.remove(header::EXPECT);
         }
         let is_plain = method == Method::GET && framing == Framing::Length(0) && !upgrade && !asked.trailers;
-        let stamps = Arc::clone(&client.listening.gateway.stamps);
+        let stamps = Arc::clone(&client.listening.common.stamps);
         if !is_plain {
             // Else each try writes these itself, which costs less than to find a place for them in a map.
             if let Some(identity) = identity.take() {
@@ -156,7 +155,7 @@ impl Outbound {
                         if matches!(error, BodyError::TooSlow) { Reason::BodyTooSlow } else { Reason::BadRequest };
                     Problem::of(reason, format!("The request's body did not come in full: {error}"))
                 })?;
-                client.body_ended();
+                client.wire.body_ended();
                 record.inflow().set(bytes.len() as u64);
                 Payload::Whole(bytes)
             }
@@ -164,7 +163,7 @@ impl Outbound {
             _ => {
                 self.may_be_doubled = false;
                 let is_paced = !grpc::is_grpc(&self.headers);
-                Payload::Streamed(Upload::new(incoming, BODY_MAX, Rc::clone(client), is_paced, record.inflow()))
+                Payload::Streamed(Upload::new(incoming, BODY_MAX, Rc::clone(&client.wire), is_paced, record.inflow()))
             }
         };
         Ok(())

@@ -14,8 +14,8 @@ use http::Response;
 use http::header::{self, HeaderValue};
 use tokio::io::AsyncWrite;
 
-use super::body::AnswerBody;
-use super::connection::{ClientState, Clock, Guard, IDLE_BUFFERED, linger};
+use super::answer::AnswerBody;
+use super::client::{ClientState, Clock, Guard, IDLE_BUFFERED, linger};
 use super::connections::Seat;
 use super::forward;
 use super::plain_request;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri};
 
-use super::body::AnswerBody;
+use super::answer::AnswerBody;
 use super::date;
 use super::headers::write_line;
 use super::inflow::Inflow;

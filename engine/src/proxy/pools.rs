@@ -66,7 +66,7 @@ pub async fn line(target: &Arc<Target>) -> io::Result<(Line, bool)> {
         }
         Rc::clone(trunks)
     });
-    trunks.line(target).await
+    trunks.line(target.address).await
 }
 
 /// Closes this worker's idle connections in time, and those to a target at once when `retired` says that one

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::backend::Backend;
+use super::place::Place;
 use super::revisions::Avoid;
-use super::target::Place;
 use crate::control::events::Kind;
 use crate::control::policy::Retry;
 use crate::dispatch::{self, Ask, Class, Refusal, Sought, TargetKey, Ticket};
@@ -55,7 +55,7 @@ impl Backend {
     ) -> Result<Place, NoPlace> {
         let Seeking { ticket, avoid, class, bytes, hash } = seeking;
         let (receiver, is_news, wake) = {
-            let now = self.gateway.at(began);
+            let now = self.common.at(began);
             let deadline = now.saturating_add(patience);
             let ask = Ask {
                 ticket,
@@ -98,7 +98,7 @@ impl Backend {
     /// An idle place at a target other than these, for a second try beside a first one, if the service's budget has
     /// one left.
     pub fn seek_idle(self: &Arc<Self>, avoid: &[TargetKey], share: f64) -> Option<Place> {
-        let now = self.gateway.now();
+        let now = self.common.now();
         let mut core = self.core();
         if !core.hedges.withdraw(share, 0.0, now) {
             return None;
@@ -122,7 +122,7 @@ impl Backend {
 
     /// Takes a further try from the service's budget, if there is one.
     pub fn may_retry(&self, retry: &Retry) -> bool {
-        self.core().budget.withdraw(retry.budget, retry.floor_per_s, self.gateway.now())
+        self.core().budget.withdraw(retry.budget, retry.floor_per_s, self.common.now())
     }
 
     /// The pause before a request's `number`th further try, from 1 on.

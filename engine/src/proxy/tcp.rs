@@ -8,13 +8,13 @@ use tokio::time::Instant;
 
 use super::backend::Backend;
 use super::connections::Seat;
+use super::dial::dial;
 use super::listen::Listening;
+use super::place::Place;
 use super::revisions::Avoid;
 use super::seek::Seeking;
 use super::shared::lock;
-use super::target::Place;
 use super::tunnel::carry;
-use super::upstream::dial;
 use super::wire::{Wire, WireIo};
 use crate::dispatch::Class;
 

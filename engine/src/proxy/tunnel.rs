@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncWriteExt, copy_bidirectional};
 use tokio::time::Instant;
 
-use super::target::Place;
+use super::place::Place;
 use super::wire::WireIo;
 
 /// A tunnel through which nothing comes.

@@ -12,14 +12,53 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
 use super::body::{BodyError, SMALL_MAX};
-use super::connection::ClientState;
 use super::inflow::Inflow;
 use super::interim::Relay;
 use super::pace::Pace;
 use super::piled::{self, Piled};
+use super::wire::Wire;
 
 /// How long an instance may keep silent on `Expect: 100-continue` before the body is sent all the same.
 const EXPECT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A request's body towards an instance.
+pub enum SendBody {
+    /// None.
+    Empty,
+    /// All of it is here.
+    Whole(Option<Bytes>),
+    /// It is still coming in.
+    Streamed(Reader),
+}
+
+impl Body for SendBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Streamed(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Whole(bytes) => bytes.is_none(),
+            Self::Streamed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Streamed(body) => body.size_hint(),
+        }
+    }
+}
 
 /// What the client did wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +81,7 @@ struct State {
     allowance: u64,
     /// Bytes that have come.
     received: Rc<Cell<u64>>,
-    client: Rc<ClientState>,
+    wire: Rc<Wire>,
     /// `None`: the client may be silent for as long as it likes.
     pace: Option<Pace>,
     /// All that came; `None`: it is too much to be kept.
@@ -58,20 +97,14 @@ struct State {
 impl Upload {
     /// A body of at most `allowance` bytes; `is_paced`: the client must send at a least pace. `received` counts
     /// the bytes that have come.
-    pub fn new(
-        incoming: Inflow,
-        allowance: u64,
-        client: Rc<ClientState>,
-        is_paced: bool,
-        received: Rc<Cell<u64>>,
-    ) -> Self {
-        client.wire.piled(Piled::began);
+    pub fn new(incoming: Inflow, allowance: u64, wire: Rc<Wire>, is_paced: bool, received: Rc<Cell<u64>>) -> Self {
+        wire.piled(Piled::began);
         Self(Rc::new(RefCell::new(State {
             length: incoming.size_hint().exact(),
             incoming,
             allowance,
             received,
-            client,
+            wire,
             pace: is_paced.then(Pace::default),
             kept: Some(Vec::new()),
             kept_bytes: 0,
@@ -168,7 +201,7 @@ impl State {
         Poll::Ready(match frame {
             None => {
                 self.ended = true;
-                self.client.body_ended();
+                self.wire.body_ended();
                 None
             }
             Some(Err(error)) => Some(Err(self.fails(Fault::Broken, BodyError::Broken(error)))),
@@ -182,7 +215,7 @@ impl State {
         }
         let Some(data) = frame.data_ref() else { return Ok(frame) };
         if piled::is_tiny(data.len()) {
-            self.client.wire.piled(Piled::taken);
+            self.wire.piled(Piled::taken);
         }
         let length = data.len() as u64;
         if let Some(pace) = &mut self.pace {
@@ -210,6 +243,6 @@ impl State {
 
 impl Drop for State {
     fn drop(&mut self) {
-        self.client.wire.piled(Piled::ended);
+        self.wire.piled(Piled::ended);
     }
 }

@@ -16,23 +16,20 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::body::SendBody;
+use super::dial::{Failed, dial};
 use super::head::HEAD_MAX;
 use super::inflow::Inflow;
 use super::multiplex::Line;
 use super::plain;
+use super::upload::SendBody;
 use super::wire::{Wire, WireIo};
 
 /// How long an idle connection is kept: below the 5 s after which uvicorn, gunicorn and Node close theirs.
 pub const IDLE_MAX: Duration = Duration::from_secs(4);
 /// Idle connections kept for one target.
 const IDLE_COUNT_MAX: usize = 256;
-/// Longest wait for a connection: instances are near, and a full backlog shows as silence.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// A way to an instance for one request at a time.
 pub struct Upstream {
     via: Via,
@@ -60,26 +57,6 @@ struct Hyper {
     connection: Connection<TokioIo<WireIo>, SendBody>,
     /// Set once the connection is through; it must not be polled then.
     finished: bool,
-}
-
-/// How a try ended without an answer's head.
-pub enum Failed {
-    /// Not a byte of the request went out, or the instance says that it has not looked at it.
-    Unsent,
-    /// The request, or part of it, went out; then the connection broke.
-    Broken,
-    /// What came back is not HTTP.
-    Invalid,
-}
-
-/// Makes a connection to an instance, on which nothing has been said.
-///
-/// # Errors
-/// The kernel's, or `TimedOut` after [`CONNECT_TIMEOUT`].
-pub async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
-    tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address))
-        .await
-        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
 impl Upstream {

@@ -128,6 +128,11 @@ impl Wire {
         }
     }
 
+    /// A body came in to its end.
+    pub fn body_ended(&self) {
+        self.heads(HeadTap::body_ended);
+    }
+
     /// What the client does too much of, in HTTP/2.
     pub fn flood(&self) -> Option<&'static str> {
         match &*self.tap.borrow() {

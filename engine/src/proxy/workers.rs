@@ -13,6 +13,7 @@ use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 
+use super::common::Common;
 use super::connection;
 use super::connections::Seat;
 use super::listen::Listening;
@@ -57,12 +58,12 @@ struct Worker {
 }
 
 impl Workers {
-    /// Starts all but the first of `count` workers; `retired` is for [`pools::sweep`].
+    /// Starts all but the first of `count` workers.
     ///
     /// # Errors
     /// The kernel's; those that were started end.
-    pub fn start(count: usize, retired: &watch::Sender<u64>) -> io::Result<Self> {
-        let started: io::Result<Vec<_>> = (1..count).map(|number| start(number, retired.subscribe())).collect();
+    pub fn start(count: usize, common: &Common) -> io::Result<Self> {
+        let started: io::Result<Vec<_>> = (1..count).map(|number| start(number, common.retirements())).collect();
         started.map(|workers| Self(Mutex::new(workers)))
     }
 
