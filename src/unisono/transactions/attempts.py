@@ -41,10 +41,6 @@ class Carried(Protocol):
         """What a branch is sent."""
         ...
 
-    def left(self) -> float:
-        """Seconds until its deadline, before the decision."""
-        ...
-
     def withdraw(self, attempt: Attempt) -> None:
         """It has not left, and is not wanted any more."""
         ...
