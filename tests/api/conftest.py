@@ -12,8 +12,8 @@ import pytest
 
 from unisono.api.app import create_app
 from unisono.api.context import Context, NodeFacts
+from unisono.api.informer import Informer
 from unisono.api.listeners import unix_listener
-from unisono.api.mirror import Mirror
 from unisono.api.server import Server
 from unisono.client import NodeClient
 from unisono.store.addresses import SqliteAddress
@@ -45,7 +45,7 @@ def store_address(tmp_path: Path) -> Address:
 async def served(tmp_path: Path, store_address: Address) -> AsyncIterator[Served]:
     """The API, served."""
     store = await open_store(store_address)
-    mirror = Mirror(store)
+    informer = Informer(store)
 
     async def measure() -> Mapping[str, Any]:
         raise OSError("no gateway in this test")
@@ -56,7 +56,7 @@ async def served(tmp_path: Path, store_address: Address) -> AsyncIterator[Served
     stopping = asyncio.Event()
     context = Context(
         store=store,
-        mirror=mirror,
+        informer=informer,
         facts=NodeFacts(
             id="node-1",
             host="host-1",
@@ -77,7 +77,7 @@ async def served(tmp_path: Path, store_address: Address) -> AsyncIterator[Served
     )
     path = tmp_path / "api.sock"
     server = Server(create_app(context), unix_listener(path))
-    following = asyncio.create_task(mirror.run())
+    following = asyncio.create_task(informer.run())
     serving = asyncio.create_task(server.run_until_ended())
     try:
         await server.listening.wait()

@@ -12,7 +12,7 @@ use pyo3::types::PyBytes;
 use tokio::sync::watch;
 
 use crate::state::gathering::{Answer, Gathering};
-use crate::state::mirror::{Entry, Mirror};
+use crate::state::replica::{Entry, Replica};
 use crate::state::serve::{self, Shared};
 use crate::state::token::Signer;
 
@@ -32,7 +32,7 @@ impl StateServer {
     fn new(listener: i32, behind: PathBuf, secret: Vec<u8>) -> PyResult<Self> {
         let listener = serve::duplicate(listener).map_err(PyOSError::new_err)?;
         let shared = Arc::new(Shared {
-            mirror: Mirror::default(),
+            replica: Replica::default(),
             signer: Signer::try_new(secret).map_err(PyValueError::new_err)?,
             writes: Gathering::try_new().map_err(PyOSError::new_err)?,
             timestamps: Gathering::try_new().map_err(PyOSError::new_err)?,
@@ -50,11 +50,11 @@ impl StateServer {
     }
 
     fn learn(&self, credentials: &[u8], prefix: &str) {
-        self.shared.mirror.learn(credentials, prefix);
+        self.shared.replica.learn(credentials, prefix);
     }
 
     fn forget(&self) {
-        self.shared.mirror.forget();
+        self.shared.replica.forget();
     }
 
     fn apply(&self, changes: Vec<(PyBackedStr, Option<Kept>)>, revision: u64) {
@@ -65,7 +65,7 @@ impl StateServer {
             });
             (Bytes::copy_from_slice(key.as_bytes()), entry)
         });
-        self.shared.mirror.apply(changes, revision);
+        self.shared.replica.apply(changes, revision);
     }
 
     fn writes_descriptor(&self) -> i32 {

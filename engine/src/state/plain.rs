@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, Method, header, request::Parts};
 
-use super::mirror::Mirror;
+use super::replica::Replica;
 use super::token::Signer;
 
 /// The header with a consistency token.
@@ -54,18 +54,18 @@ pub enum What {
 }
 
 /// The request as a plain one; `None`: it is for the API.
-pub fn plain(head: &Parts, mirror: &Mirror, signer: &Signer) -> Option<Plain> {
+pub fn plain(head: &Parts, replica: &Replica, signer: &Signer) -> Option<Plain> {
     let path = head.uri.path();
     let is_read = head.method == Method::GET;
     let is_known = is_read || head.method == Method::PUT || (head.method == Method::POST && path == TIMESTAMPS);
     if !is_known || head.uri.query().is_some() || !harmless(&head.headers) {
         return None;
     }
-    let prefix = mirror.caller(one(&head.headers, &header::AUTHORIZATION)?)?;
+    let prefix = replica.caller(one(&head.headers, &header::AUTHORIZATION)?)?;
     if let Some(token) = head.headers.get(TOKEN) {
         // A store that was set back is older than what its readers have seen: the API says so.
         let seen = signer.read(&prefix, token.as_bytes()).filter(|_| is_read)?;
-        if seen > mirror.revision() {
+        if seen > replica.revision() {
             return None;
         }
     }
@@ -125,11 +125,11 @@ mod tests {
     use super::*;
     use http::Request;
 
-    fn known() -> (Mirror, Signer) {
-        let mirror = Mirror::default();
-        mirror.learn(b"Bearer x", "state/shop/");
-        mirror.apply([], 20);
-        (mirror, Signer::try_new(vec![7; 32]).expect("32 bytes are right"))
+    fn known() -> (Replica, Signer) {
+        let replica = Replica::default();
+        replica.learn(b"Bearer x", "state/shop/");
+        replica.apply([], 20);
+        (replica, Signer::try_new(vec![7; 32]).expect("32 bytes are right"))
     }
 
     fn asked(method: &str, path: &str, headers: &[(&str, &str)]) -> Option<Plain> {
@@ -137,8 +137,8 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let (mirror, signer) = known();
-        plain(&request.body(()).expect("a request").into_parts().0, &mirror, &signer)
+        let (replica, signer) = known();
+        plain(&request.body(()).expect("a request").into_parts().0, &replica, &signer)
     }
 
     #[test]
@@ -218,12 +218,12 @@ mod tests {
 
     #[test]
     fn a_caller_that_is_not_known_is_for_the_api() {
-        let (mirror, signer) = known();
+        let (replica, signer) = known();
         for credentials in ["Bearer y", "bearer x", ""] {
             let request = Request::builder().uri("/v1/kv/a").header("authorization", credentials);
             let head = request.body(()).expect("a request").into_parts().0;
 
-            assert_eq!(None, plain(&head, &mirror, &signer));
+            assert_eq!(None, plain(&head, &replica, &signer));
         }
     }
 }

@@ -27,8 +27,8 @@ use super::answer::{Answer, failed, json_answer, problem};
 use super::behind::Kept;
 use super::forward::forward;
 use super::gathering::{self, Gathering, Put, Timestamps};
-use super::mirror::{Entry, Mirror};
 use super::plain::{Plain, TOKEN, What, count, plain};
+use super::replica::{Entry, Replica};
 use super::token::Signer;
 
 /// Connections at once; more wait to be accepted.
@@ -45,7 +45,7 @@ const REVISION: &str = "unisono-revision";
 /// What the server works with.
 pub struct Shared {
     /// The state.
-    pub mirror: Mirror,
+    pub replica: Replica,
     /// Reads and makes consistency tokens.
     pub signer: Signer,
     /// What is to be written.
@@ -121,9 +121,9 @@ async fn connection(shared: Arc<Shared>, stream: UnixStream, mut ending: watch::
 async fn answer(shared: &Shared, kept: &Kept, request: Request<Incoming>) -> Response<Answer> {
     let (head, body) = request.into_parts();
     let has_at_most = |limit| body.size_hint().exact().is_some_and(|length| length <= limit);
-    let body = match plain(&head, &shared.mirror, &shared.signer) {
+    let body = match plain(&head, &shared.replica, &shared.signer) {
         Some(Plain { prefix, what: What::Get(key) }) => {
-            if let (Some(entry), revision) = shared.mirror.get(&key) {
+            if let (Some(entry), revision) = shared.replica.get(&key) {
                 return found(shared, &prefix, entry, revision);
             }
             Either::Left(body)

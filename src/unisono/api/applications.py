@@ -55,13 +55,13 @@ class ApplyQuery:
 
 async def list_applications(here: Context) -> Applications:
     """All applications with the figures of their services."""
-    snapshot = await here.mirror.now()
+    snapshot = await here.informer.now()
     return Applications(applications=views.summaries(snapshot, listen=here.facts.listen))
 
 
 async def look(here: Context, application: str) -> views.ApplicationView:
     """One application with its services and instances."""
-    snapshot = await here.mirror.now()
+    snapshot = await here.informer.now()
     view = views.application(snapshot, application, listen=here.facts.listen, load=await here.load())
     if view is None:
         raise Problem(HTTPStatus.NOT_FOUND, _no_application(snapshot, application))
@@ -80,7 +80,7 @@ async def apply(here: Context, application: str, query: ApplyQuery, body: Applic
             HTTPStatus.UNPROCESSABLE_ENTITY,
             f"the path names the application {application}, the body {body.name}; they must be the same",
         )
-    known = await here.mirror.now()
+    known = await here.informer.now()
     await preflight.check(body, known, here.facts.listen, shared_memory=here.facts.shared_memory)
     if query.dry_run:
         plan = await commands.plan(here.store, body)
@@ -118,7 +118,7 @@ async def watch(here: Context, application: str) -> StreamingResponse:
 
 async def _watch(here: Context, application: str) -> AsyncIterator[bytes]:
     sent: views.ApplicationView | None = None
-    async for snapshot in here.mirror.changes():
+    async for snapshot in here.informer.changes():
         view = views.application(snapshot, application, listen=here.facts.listen, load=views.Load())
         if view is None:
             yield streams.event(b"{}", kind="removed")

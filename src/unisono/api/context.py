@@ -1,5 +1,5 @@
 """
-What the API's handlers work with: the store, its mirror, and what the node says of itself.
+What the API's handlers work with: the store, its records in memory, and what the node says of itself.
 
 The composition root (:mod:`unisono.daemon`) makes one Context; nothing here starts or owns anything.
 """
@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unisono.api.mirror import Mirror
+from unisono.api.informer import Informer
 from unisono.api.views import Load
 from unisono.control.plan import AllocatePort
 from unisono.spec.shared import DEFAULT_NODE_BYTES
@@ -53,7 +53,7 @@ class Context:
     """
 
     store: Store
-    mirror: Mirror
+    informer: Informer
     facts: NodeFacts
     logs: Path
     measure: Callable[[], Awaitable[Mapping[str, Any]]]

@@ -1,8 +1,8 @@
-"""Which services an application has, and where the gateway answers for them, as the mirror knows it."""
+"""Which services an application has, and where the gateway answers for them, as the informer knows it."""
 
 from __future__ import annotations
 
-from unisono.api.mirror import Mirror
+from unisono.api.informer import Informer
 
 
 class ServiceDirectory:
@@ -13,12 +13,12 @@ class ServiceDirectory:
     application was not yet told of it, can't be named by anybody.
     """
 
-    def __init__(self, mirror: Mirror) -> None:
-        self._mirror = mirror
+    def __init__(self, informer: Informer) -> None:
+        self._informer = informer
 
     def port_of(self, application: str, service: str) -> int | None:
         """The port of loopback at which the gateway answers for a service."""
-        view = self._mirror.latest.services.get((application, service))
+        view = self._informer.latest.services.get((application, service))
         return None if view is None or view.service is None else view.service.internal_port
 
     def has_port(self, application: str, port: int) -> bool:
@@ -27,10 +27,10 @@ class ServiceDirectory:
             view.application == application
             and view.service is not None
             and view.service.internal_port == port
-            for view in self._mirror.latest.services.values()
+            for view in self._informer.latest.services.values()
         )
 
     def allows(self, application: str, url: str) -> bool:
         """Whether the application's file allows to call this address besides."""
-        found = self._mirror.latest.applications.get(application)
+        found = self._informer.latest.applications.get(application)
         return found is not None and found.transactions.permits(url)

@@ -54,7 +54,7 @@ class Stopping:
 
 async def get_node(here: Context) -> NodeView:
     """Who the node is, where it answers, how its gateway does."""
-    snapshot = await here.mirror.now()
+    snapshot = await here.informer.now()
     figures = await here.measurements()
     leader = await here.store.get(LEADER_KEY)
     facts = here.facts

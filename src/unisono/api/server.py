@@ -101,6 +101,6 @@ async def _behind_plane(context: Context, listener: socket.socket) -> socket.soc
     path = Path(listener.getsockname()).with_name(_BEHIND)
     behind = unix_listener(path)
     context.states.plane = await Plane.open(
-        context.store, context.mirror, listener, path, take=context.states.timestamps
+        context.store, context.informer, listener, path, take=context.states.timestamps
     )
     return behind

@@ -53,7 +53,7 @@ async def scale(here: Context, application: str, service: str, body: schemas.Sca
 async def get_rollout(here: Context, application: str, service: str) -> views.RolloutHistory:
     """The rollout in force or the last one, and the revisions kept."""
     await get_service(here, application, service)
-    snapshot = await here.mirror.now()
+    snapshot = await here.informer.now()
     found = snapshot.services.get((application, service))
     history = views.history(found) if found else None
     if history is None:

@@ -3,7 +3,7 @@ What a user sees of the records: pure functions from a snapshot (and the gateway
 
 The views are the answers of the HTTP API; :mod:`unisono.client.views` repeats their shape for readers,
 and a test holds the two together. Times are seconds since the epoch. Reading the store is not here
-(:mod:`unisono.api.mirror`), and how a view looks on a terminal is the CLI's.
+(:mod:`unisono.api.informer`), and how a view looks on a terminal is the CLI's.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ from typing import Any
 
 from unisono.api.addresses import bind_failure, parse_address
 from unisono.api.directory import ServiceDirectory
+from unisono.api.informer import Informer
 from unisono.api.listeners import Endpoint, tcp_listener, unix_listener
-from unisono.api.mirror import Mirror
 from unisono.api.tokens import made_token
 from unisono.daemon.settings import EXIT_REFUSED, EXIT_USAGE, CannotRun, Settings
 from unisono.kept import write_kept
@@ -68,7 +68,7 @@ async def _run(settings: Settings, beginning: Beginning) -> None:
         loop.add_signal_handler(number, beginning.stopping.set)
     async with asyncio.TaskGroup() as tasks:
         work = Work(tasks, beginning.stopping)
-        work.start("mirror", beginning.mirror.run())
+        work.start("informer", beginning.informer.run())
         work.start("transactions", beginning.coordinate())
         with suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE):
@@ -113,7 +113,7 @@ class Beginning:
         self.store = store
         self.node_id = _node_id(folder)
         self.stopping = asyncio.Event()
-        self.mirror = Mirror(store)
+        self.informer = Informer(store)
         self.clock = HybridClock()
         self._caller = HttpCaller()
         self._doubtful: list[Record] = []  # before somebody could be told
@@ -122,7 +122,7 @@ class Beginning:
             store,
             self.node_id,
             self._caller,
-            ServiceDirectory(self.mirror),
+            ServiceDirectory(self.informer),
             stamp=self.clock.now,
             tell=self._told,
         )
@@ -142,7 +142,7 @@ class Beginning:
 
     async def coordinate(self) -> None:
         """Coordinate transactions until cancelled."""
-        await self.mirror.now()
+        await self.informer.now()
         try:
             await self.coordinator.run()
         finally:

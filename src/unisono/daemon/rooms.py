@@ -43,12 +43,12 @@ _YOUNG = 20_000  # objects that may be made before the collector looks at them
 
 
 class Rooms:
-    """What runs beside the mirror and the transactions of a node, and how all of it ends."""
+    """What runs beside the informer and the transactions of a node, and how all of it ends."""
 
     def __init__(self, settings: Settings, beginning: Beginning) -> None:
         self._settings = settings
         self._folder = settings.folder
-        self._mirror = beginning.mirror
+        self._informer = beginning.informer
         self._coordinator = beginning.coordinator
         self._stopping = beginning.stopping
         store, node_id = beginning.store, beginning.node_id
@@ -84,7 +84,7 @@ class Rooms:
         )
         context = Context(
             store=store,
-            mirror=self._mirror,
+            informer=self._informer,
             facts=facts,
             logs=self._folder.logs,
             measure=self._measure,
@@ -117,14 +117,14 @@ class Rooms:
 
     async def _share(self) -> None:
         """Keep the tables in shared memory that the services of this node want."""
-        await self._mirror.now()
-        self._mirror.on_services(self._choose_tables)
+        await self._informer.now()
+        self._informer.on_services(self._choose_tables)
         self._choose_tables()
         await self._shared.run()
 
     def _choose_tables(self) -> None:
         limit = self._settings.shared_memory
-        kept, left = sharing.tables(self._mirror.latest, self._node_id, self._folder, limit)
+        kept, left = sharing.tables(self._informer.latest, self._node_id, self._folder, limit)
         reason = f"no room for {', '.join(map(str, left))} in --shared-memory {format_size(limit)}"
         if kept:
             try:
@@ -165,7 +165,7 @@ class Rooms:
     async def _await_empty(self) -> None:
         """Wait for a first application, then for the last one to be gone; then end all."""
         had_any = False
-        async for known in self._mirror.changes():
+        async for known in self._informer.changes():
             runs = bool(known.applications) or any(view.members for view in known.services.values())
             if had_any and not runs:
                 self._stopping.set()
@@ -176,7 +176,7 @@ class Rooms:
         """End the tasks, last started first, each before the next."""
         self._notify("STOPPING=1")
         self._api.end()
-        known = await self._mirror.now()
+        known = await self._informer.now()
         left = sum(len(view.instances) for view in known.services.values())
         for task in reversed(work.tasks):
             if task.get_name() != "api":

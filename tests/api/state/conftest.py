@@ -93,7 +93,7 @@ async def services(served: Served, way: str) -> AsyncIterator[Services]:
         front, listener = listener, unix_listener(behind)
         states = served.context.states
         states.plane = await Plane.open(
-            served.store, served.context.mirror, front, behind, take=states.timestamps
+            served.store, served.context.informer, front, behind, take=states.timestamps
         )
     server = Server(create_services_app(served.context, identities), listener)
     serving = asyncio.create_task(server.run_until_ended())

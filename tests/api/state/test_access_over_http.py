@@ -18,7 +18,7 @@ LEASED = {"ttl_ms": 10_000}
 async def close(services: Services, access: Access = CLOSED, number: int = 2) -> None:
     """Let orders do only so much from now on."""
     await set_service(services.served.store, "shop", "orders", number=number, access=access)
-    await services.served.context.mirror.now()
+    await services.served.context.informer.now()
 
 
 async def statuses(services: Services, *requests: tuple[str, str, Any]) -> list[int]:
@@ -162,7 +162,7 @@ class TestWhose:
     async def test_a_service_that_is_no_more_may_do_nothing(self, services: Services) -> None:
         """Its token is still signed; what it stood for is gone."""
         await services.served.store.transact(success=[Delete(key=service_key("shop", "orders"))])
-        await services.served.context.mirror.now()
+        await services.served.context.informer.now()
 
         assert [403, 403] == await statuses(
             services, ("GET", "/v1/kv/a", None), ("POST", "/v1/locks/a:acquire", LEASED)

@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from tests.store.linearizability import Operation, linearizable
+from unisono.api.informer import Informer
 from unisono.api.listeners import unix_listener
-from unisono.api.mirror import Mirror
 from unisono.api.state.plane import Plane
 from unisono.api.state.rooms import States
 from unisono.state.kv import Kv
@@ -47,7 +47,9 @@ async def front(tmp_path: Path) -> AsyncIterator[Front]:
     path = tmp_path / "services.sock"
     listener = unix_listener(path)
     states = States(store, "node")
-    plane = await Plane.open(store, Mirror(store), listener, tmp_path / "behind.sock", take=states.timestamps)
+    plane = await Plane.open(
+        store, Informer(store), listener, tmp_path / "behind.sock", take=states.timestamps
+    )
     plane.learn(CREDENTIALS, "shop")
     transport = httpx.AsyncHTTPTransport(uds=str(path))
     headers = {"authorization": CREDENTIALS}

@@ -70,7 +70,7 @@ def lost_in_batch() -> None:
 
     async def put_each(self: SqliteStore, puts: Sequence[tuple[str, bytes]]) -> Sequence[int]:
         made = await sound(self, puts[:-1] if now() else puts)
-        return [*made, self._mirror.revision][: len(puts)]
+        return [*made, self._committed.revision][: len(puts)]
 
     SqliteStore.put_each = put_each  # type: ignore[method-assign]
 

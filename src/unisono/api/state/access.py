@@ -65,11 +65,11 @@ async def access_of(here: Context, caller: Identity) -> Access | None:
         StoreError: The store failed.
     """
     key = (caller.application, caller.service)
-    spec = _spec(here.mirror.latest.services.get(key))
+    spec = _spec(here.informer.latest.services.get(key))
     if spec is None:
-        # It may be so new that the mirror has not heard of it.
-        await here.mirror.now()
-        spec = _spec(here.mirror.latest.services.get(key))
+        # It may be so new that the informer has not heard of it.
+        await here.informer.now()
+        spec = _spec(here.informer.latest.services.get(key))
     if spec is None:
         raise Problem(
             HTTPStatus.FORBIDDEN,

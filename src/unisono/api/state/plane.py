@@ -22,7 +22,7 @@ from pathlib import Path
 
 from unisono._engine import StateServer
 from unisono.api import problems
-from unisono.api.mirror import Mirror
+from unisono.api.informer import Informer
 from unisono.state.names import ROOT, namespace_prefix
 from unisono.state.oracle import MAX_COUNT
 from unisono.state.tokens import Tokens
@@ -51,7 +51,7 @@ class Plane:
 
     @classmethod
     async def open(
-        cls, store: LocalStore, mirror: Mirror, listener: socket.socket, behind: Path, *, take: Take
+        cls, store: LocalStore, informer: Informer, listener: socket.socket, behind: Path, *, take: Take
     ) -> Plane:
         """
         Serve at ``listener``, with the API at the Unix socket ``behind``; ``take`` gives timestamps.
@@ -66,7 +66,7 @@ class Plane:
         found = store.follow(ROOT, plane._follow)
         entries = [(e.key, (e.value, e.created, e.modified)) for e in found.entries]
         server.apply(entries, found.revision)
-        mirror.on_services(server.forget)
+        informer.on_services(server.forget)
         return plane
 
     def learn(self, credentials: str, namespace: str) -> None:

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from unisono.store.base import Batch, Broken, Entry, Event, MaybeDone, StoreError
 from unisono.store.limits import prefix_end
+from unisono.store.sqlite.entries import Change, Committed
 from unisono.store.sqlite.format import COLUMNS, INSERTS, checksum_of, connect, damaged, row_of
-from unisono.store.sqlite.mirror import Change, Mirror
 from unisono.store.watching import Page, Scope
 
 # Each of these bounds one piece of work between two commits, so that no reader holds up the writers.
@@ -32,7 +32,7 @@ _SWEEP_ROWS = 4096  # as many as the jobs of a batch: sweeping keeps up with wri
 class Contents:
     """What the file holds when it is opened."""
 
-    mirror: Mirror
+    committed: Committed
     leases: dict[int, float]  # id to time to live, in seconds
     last_lease: int
     compacted: int
@@ -255,7 +255,7 @@ class File:
                 entries[key] = Entry(key=key, value=value, created=created, modified=revision, lease=lease)
                 rows[key] = id
         leases = dict(self._db.execute("SELECT id, ttl FROM lease"))
-        return Contents(Mirror(newest, last_row, entries, rows), leases, last_lease, compacted)
+        return Contents(Committed(newest, last_row, entries, rows), leases, last_lease, compacted)
 
     def _marks(self) -> tuple[int, int, int]:
         compacted, swept, lease = self._db.execute("SELECT compacted, swept, lease FROM mark").fetchone()

@@ -16,7 +16,7 @@ import zlib
 from pathlib import Path
 
 from unisono.store.base import Broken
-from unisono.store.sqlite.mirror import Change
+from unisono.store.sqlite.entries import Change
 
 FORMAT = 1
 _APPLICATION_ID = 0x556E6973  # "Unis", so that no other program's database is taken for ours

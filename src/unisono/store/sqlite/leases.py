@@ -1,7 +1,7 @@
 """
 Which leases live and when each ends: plain bookkeeping, with time as an input.
 
-Which keys a lease holds is the mirror's to know; removing them, and setting the timer, is the store's.
+Which keys a lease holds :mod:`.entries` knows; removing them, and setting the timer, is the store's.
 """
 
 from __future__ import annotations

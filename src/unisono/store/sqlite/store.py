@@ -36,9 +36,9 @@ from unisono.store.base import (
     StoreError,
 )
 from unisono.store.local import Follower
+from unisono.store.sqlite.entries import Change, Head
 from unisono.store.sqlite.file import Contents, File
 from unisono.store.sqlite.leases import Leases
-from unisono.store.sqlite.mirror import Change, Head
 from unisono.store.sqlite.retention import Retention
 from unisono.store.sqlite.writer import Ended, Job, Writer
 from unisono.store.watching import Feed, Hub, Scope, Watch
@@ -74,9 +74,9 @@ class SqliteStore:
         self._clock = clock
         self._retention = retention
         self._loop = asyncio.get_running_loop()
-        self._mirror = contents.mirror
-        self._head = Head(contents.mirror)
-        self._hub = Hub(contents.mirror.revision)
+        self._committed = contents.committed
+        self._head = Head(contents.committed)
+        self._hub = Hub(contents.committed.revision)
         self._hub.compacted = contents.compacted
         self._leases = Leases(contents.leases, clock())
         self._last_lease = contents.last_lease
@@ -116,7 +116,7 @@ class SqliteStore:
 
         writer = Writer(path, acknowledge)
         contents = await writer.start()
-        retention = Retention(keep_revisions, keep_bytes, contents.mirror.revision)
+        retention = Retention(keep_revisions, keep_bytes, contents.committed.revision)
         store = cls(path, writer, contents, clock, retention)
         return store
 
@@ -125,15 +125,15 @@ class SqliteStore:
         if self._closing is not None:
             raise self._closed_error()
         limits.check_key(key)
-        return self._mirror.entries.get(key)
+        return self._committed.entries.get(key)
 
     async def scan(self, prefix: str, *, revision: int | None = None) -> Snapshot:
         """All entries under ``prefix``; never waits when it is for the current revision."""
         self._check_open()
         limits.check_prefix(prefix)
-        newest = self._mirror.revision
+        newest = self._committed.revision
         if revision is None or revision == newest:
-            return Snapshot(revision=newest, entries=self._mirror.scan(prefix))
+            return Snapshot(revision=newest, entries=self._committed.scan(prefix))
         limits.check_revision(revision, newest)
         return await self._scan_back(prefix, revision)
 
@@ -151,7 +151,7 @@ class SqliteStore:
         succeeded = all(map(self._head.holds, compares))
         changes = self._head.run(success if succeeded else failure, self._alive)
         outcome = Outcome(succeeded=succeeded, revision=self._head.revision)
-        if outcome.revision == self._mirror.revision:
+        if outcome.revision == self._committed.revision:
             return outcome  # it read only what is durable
         # One that changes nothing waits too: what it read must not vanish after it has been told.
         return await self._submit(lambda _: self._apply(changes, outcome), changes=changes, size=size)
@@ -175,7 +175,7 @@ class SqliteStore:
         """See :meth:`unisono.store.local.LocalStore.follow`."""
         self._check_open()
         self._followers.append(follower)
-        return Snapshot(revision=self._mirror.revision, entries=self._mirror.scan(prefix))
+        return Snapshot(revision=self._committed.revision, entries=self._committed.scan(prefix))
 
     def unfollow(self, follower: Follower) -> None:
         """See :meth:`unisono.store.local.LocalStore.unfollow`."""
@@ -221,7 +221,7 @@ class SqliteStore:
     async def compact(self, revision: int) -> None:
         """See :meth:`unisono.store.base.Store.compact`; returns when the space is free for new changes."""
         self._check_open()
-        limits.check_revision(revision, self._mirror.revision)
+        limits.check_revision(revision, self._committed.revision)
 
         def applied(_: object) -> None:
             self._hub.compacted = max(self._hub.compacted, revision)
@@ -283,9 +283,9 @@ class SqliteStore:
         if self._applied:
             # Before any of those futures' waiters runs: nobody hears of a change that followers do not have.
             for follower in self._followers:
-                follower(self._applied, self._mirror.revision)
+                follower(self._applied, self._committed.revision)
             self._applied = []
-        self._retention.wrote(self._mirror.revision, written)
+        self._retention.wrote(self._committed.revision, written)
         self._compact_if_due()
 
     def _apply(self, changes: Sequence[Change], outcome: Outcome) -> Outcome:
@@ -295,7 +295,7 @@ class SqliteStore:
         return outcome
 
     def _take_over(self, changes: Sequence[Change]) -> None:
-        self._mirror.apply(changes)
+        self._committed.apply(changes)
         self._head.settle(changes)
         if self._followers:
             self._applied += changes
@@ -307,14 +307,14 @@ class SqliteStore:
         It goes up to the end of the batch in which it is read, and is taken over with that batch: so a watch
         catches up however fast others write.
         """
-        after, newest = feed.through, self._mirror.revision
+        after, newest = feed.through, self._committed.revision
         work = partial(File.history, scope=feed.scope, after=after, newest=newest)
         await self._submit(partial(self._hub.extend, feed, after), work=work)
 
     async def _scan_back(self, prefix: str, revision: int) -> Snapshot:
         """The entries now, with what was changed since ``revision`` taken back."""
-        newest = self._mirror.revision
-        entries = {entry.key: entry for entry in self._mirror.scan(prefix)}
+        newest = self._committed.revision
+        entries = {entry.key: entry for entry in self._committed.scan(prefix)}
         replaced: dict[str, int | None] = {}
         after = revision
         while after < newest:
@@ -370,7 +370,7 @@ class SqliteStore:
         self._set_timer()
 
     def _compact_if_due(self) -> None:
-        due = self._retention.due(self._mirror.revision, self._hub.compacted)
+        due = self._retention.due(self._committed.revision, self._hub.compacted)
         if due is not None and self._compaction is None and self._closing is None:
             self._compaction = asyncio.create_task(
                 self._compact_in_background(due), name="unisono-compaction"

@@ -18,8 +18,8 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from unisono.store.base import Broken, NotDone, StoreError
+from unisono.store.sqlite.entries import Change
 from unisono.store.sqlite.file import Contents, Failure, File
-from unisono.store.sqlite.mirror import Change
 
 _BATCH_JOBS_MAX = 4096
 _BATCH_BYTES_MAX = 16 * 1024 * 1024

@@ -1,7 +1,7 @@
 """
-All records in memory, kept current by one watch: what the API answers questions from.
+All records in memory, kept current by one watch, as an informer of Kubernetes: what the API answers from.
 
-A question first asks the store for its revision and waits until the mirror has reached it, so an
+A question first asks the store for its revision and waits until the informer has reached it, so an
 answer never lags behind a change that was acknowledged before. The records themselves are grouped by
 :class:`unisono.control.snapshot.Snapshot`; what a user sees of them is made in :mod:`unisono.api.views`.
 """
@@ -23,7 +23,7 @@ _RETRY_SECONDS = 0.5
 _log = logging.getLogger(__name__)
 
 
-class Mirror:
+class Informer:
     """Follows the store while :meth:`run` runs."""
 
     def __init__(self, store: Store) -> None:
@@ -73,7 +73,7 @@ class Mirror:
         return self._snapshot
 
     async def reached(self, revision: int) -> Snapshot:
-        """All records, once the mirror stands at ``revision`` or later."""
+        """All records, once the informer stands at ``revision`` or later."""
         async with self._moved:
             await self._moved.wait_for(lambda: self._snapshot.revision >= revision)
             return self._snapshot

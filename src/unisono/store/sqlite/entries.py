@@ -1,10 +1,10 @@
 """
-The store's current entries in memory: as committed (Mirror), and as they will be (Head).
+The store's current entries in memory: as committed, and as they will be (the head).
 
-Pure: no thread, no file, no clock. The Mirror answers every read at the current revision and changes only
-when a commit is known to be durable. The Head decides transactions: it sees what is queued on top of the
-mirror, so that each transaction finds the state left by the one before it, long before either is on disk.
-When a commit fails the Head falls back to the Mirror, and with it everything decided since.
+Pure: no thread, no file, no clock. What is committed answers every read at the current revision and changes
+only when a commit is known to be durable. The head decides transactions: it sees what is queued on top of
+that, so that each transaction finds the state left by the one before it, long before either is on disk.
+When a commit fails the head falls back to what is committed, and with it everything decided since.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Change(NamedTuple):
     entry: Entry | None  # None: removed
 
 
-class Mirror:
+class Committed:
     """The entries as of ``revision``; ``rows`` tells in which row each key's entry is kept."""
 
     def __init__(self, revision: int, last_row: int, entries: dict[str, Entry], rows: dict[str, int]) -> None:
@@ -107,15 +107,15 @@ class Mirror:
 
 class Head:
     """
-    The state that the next transaction finds: the mirror, and on top what is queued for commit.
+    The state that the next transaction finds: what is committed, and on top what is queued for commit.
 
-    Invariant: ``revision`` and ``last_row`` are the mirror's whenever nothing is queued.
+    Invariant: ``revision`` and ``last_row`` are those of ``committed`` whenever nothing is queued.
     """
 
-    def __init__(self, mirror: Mirror) -> None:
-        self._mirror = mirror
-        self.revision = mirror.revision
-        self._last_row = mirror.last_row
+    def __init__(self, committed: Committed) -> None:
+        self._committed = committed
+        self.revision = committed.revision
+        self._last_row = committed.last_row
         self._queued: dict[str, Change] = {}  # the last one of each key
         self._ending: set[int] = set()  # leases whose end is queued
 
@@ -150,7 +150,7 @@ class Head:
 
     def put_each(self, puts: Iterable[tuple[str, bytes]]) -> list[Change]:
         """Queue puts of a key and a value, each at a new revision, as :meth:`run` would one by one."""
-        entries, rows, queued = self._mirror.entries, self._mirror.rows, self._queued
+        entries, rows, queued = self._committed.entries, self._committed.rows, self._queued
         revision, row = self.revision, self._last_row
         changes = []
         for key, value in puts:
@@ -170,7 +170,7 @@ class Head:
 
     def end_lease(self, lease: int) -> list[Change]:
         """Queue the end of a lease: its keys go, and no later transaction may use it."""
-        held = {key for key in self._mirror.leased(lease) if key not in self._queued}
+        held = {key for key in self._committed.leased(lease) if key not in self._queued}
         held |= {key for key, change in self._queued.items() if change.entry and change.entry.lease == lease}
         self._ending.add(lease)
         return self._queue([(key, None) for key in sorted(held)], self.revision + 1)
@@ -180,7 +180,7 @@ class Head:
         return lease in self._ending
 
     def settle(self, changes: Sequence[Change]) -> None:
-        """The mirror has taken these over: keep only what is queued after them."""
+        """These are committed: keep only what is queued after them."""
         for change in changes:
             if self._queued[change.key] is change:
                 del self._queued[change.key]
@@ -190,20 +190,20 @@ class Head:
         self._ending.discard(lease)
 
     def fall_back(self) -> None:
-        """A commit failed: what was queued will not be. Go on from the mirror."""
+        """A commit failed: what was queued will not be. Go on from what is committed."""
         self._queued.clear()
         self._ending.clear()
-        self.revision = self._mirror.revision
-        self._last_row = self._mirror.last_row
+        self.revision = self._committed.revision
+        self._last_row = self._committed.last_row
 
     def _entry(self, key: str) -> Entry | None:
         change = self._queued.get(key)
-        return self._mirror.entries.get(key) if change is None else change.entry
+        return self._committed.entries.get(key) if change is None else change.entry
 
     def _row(self, key: str) -> int | None:
         change = self._queued.get(key)
         if change is None:
-            return self._mirror.rows.get(key)
+            return self._committed.rows.get(key)
         return None if change.entry is None else change.row
 
     def _put(self, put: Put, revision: int) -> Entry:
@@ -214,7 +214,7 @@ class Head:
     def _removed(self, delete: Delete) -> list[str]:
         if not delete.prefix:
             return [delete.key] if self._entry(delete.key) is not None else []
-        keys = set(self._mirror.keys(delete.key))
+        keys = set(self._committed.keys(delete.key))
         keys |= {key for key in self._queued if key.startswith(delete.key)}
         return sorted(key for key in keys if self._entry(key) is not None)
 

@@ -31,11 +31,11 @@ struct State {
 
 /// Kept by the store's writer, read by the server.
 #[derive(Default)]
-pub struct Mirror {
+pub struct Replica {
     state: RwLock<State>,
 }
 
-impl Mirror {
+impl Replica {
     /// Take over what a batch of commits changed, up to `revision`: all of it at once.
     pub fn apply(&self, changes: impl IntoIterator<Item = Change>, revision: u64) {
         let mut state = self.write();
@@ -97,23 +97,23 @@ mod tests {
 
     #[test]
     fn a_batch_is_seen_whole_with_its_revision() {
-        let mirror = Mirror::default();
+        let replica = Replica::default();
 
-        mirror.apply([("a".into(), Some(entry(b"1", 1))), ("b".into(), Some(entry(b"2", 2)))], 2);
-        mirror.apply([("a".into(), None)], 3);
+        replica.apply([("a".into(), Some(entry(b"1", 1))), ("b".into(), Some(entry(b"2", 2)))], 2);
+        replica.apply([("a".into(), None)], 3);
 
-        assert_eq!((None, 3), mirror.get(b"a"));
-        assert_eq!((Some(entry(b"2", 2)), 3), mirror.get(b"b"));
+        assert_eq!((None, 3), replica.get(b"a"));
+        assert_eq!((Some(entry(b"2", 2)), 3), replica.get(b"b"));
     }
 
     #[test]
     fn a_caller_that_was_forgotten_is_unknown() {
-        let mirror = Mirror::default();
-        mirror.learn(b"Bearer x", "state/shop/");
-        assert_eq!(Some("state/shop/".into()), mirror.caller(b"Bearer x"));
+        let replica = Replica::default();
+        replica.learn(b"Bearer x", "state/shop/");
+        assert_eq!(Some("state/shop/".into()), replica.caller(b"Bearer x"));
 
-        mirror.forget();
+        replica.forget();
 
-        assert_eq!(None, mirror.caller(b"Bearer x"));
+        assert_eq!(None, replica.caller(b"Bearer x"));
     }
 }

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from unisono.api.mirror import Mirror
+from unisono.api.informer import Informer
 from unisono.control.records import Application, application_key, encode
 from unisono.store.base import Batch, Compacted, NotDone, Put, Snapshot
 from unisono.store.sqlite import SqliteStore
@@ -45,12 +45,12 @@ async def test_a_store_that_is_away_when_all_is_read_anew_is_waited_for(tmp_path
     store = await Away.open(tmp_path / "store.db")
     assert isinstance(store, Away)
     store.silent = 2
-    mirror = Mirror(store)
-    running = asyncio.create_task(mirror.run())
+    informer = Informer(store)
+    running = asyncio.create_task(informer.run())
     try:
         async with asyncio.timeout(LIMIT):
-            await mirror.now()
-            async for snapshot in mirror.changes():
+            await informer.now()
+            async for snapshot in informer.changes():
                 if snapshot.applications:
                     break
     finally:
@@ -69,6 +69,6 @@ async def test_a_store_that_can_not_be_read_at_first_is_told(tmp_path: Path) -> 
     store.silent = store.watches = 1
     try:
         with pytest.raises(NotDone, match="no member answered"):
-            await Mirror(store).run()
+            await Informer(store).run()
     finally:
         await store.close()
