@@ -2,6 +2,7 @@
 //!
 //! `python` is the face towards Python, and the only part that knows of it.
 
+pub mod chance;
 pub mod clock;
 pub mod control;
 pub mod dispatch;
@@ -13,6 +14,7 @@ pub mod proxy;
 pub mod shared;
 pub mod simulate;
 pub mod state;
+pub mod sync;
 
 /// A gateway has thousands of small buffers at one moment and none at the next. This allocator keeps them by size and
 /// gives whole pages back to the system; glibc's keeps what lies between two small ones for ever.

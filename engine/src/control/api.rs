@@ -22,9 +22,9 @@ use serde_json::{Value, json};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
+use super::exposition;
 use super::keep;
 use super::table::Table;
-use crate::observe::exposition;
 use crate::proxy::gateway::Gateway;
 
 /// Largest table that is taken in.

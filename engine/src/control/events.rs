@@ -2,8 +2,9 @@
 //! the next one who does, up to a bound; the oldest go first.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
+use crate::sync::lock;
 use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -87,6 +88,6 @@ impl Events {
     }
 
     fn told(&self) -> MutexGuard<'_, Told> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }

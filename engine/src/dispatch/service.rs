@@ -27,6 +27,7 @@ use super::policy::Policy;
 use super::queue::Queue;
 use super::target::{Target, TargetInfo};
 use super::waiting::Waiting;
+use crate::chance::Chance;
 
 /// How often it is looked at again whether a request that is held had better go to a slow target.
 const HOLD_LOOK_MIN: Time = Time::from_millis(5);
@@ -43,7 +44,7 @@ pub struct Service {
     pub(super) turn: usize,
     pub(super) times: Times,
     pub(super) known: Known,
-    pub(super) chance: u64,
+    pub(super) chance: Chance,
     /// When a target last answered.
     pub(super) heard_at: Time,
     pub(super) notices: Vec<Notice>,
@@ -62,7 +63,7 @@ impl Service {
             turn: 0,
             times: Times::default(),
             known: Known::default(),
-            chance: seed | 1,
+            chance: Chance::new(seed),
             heard_at: Time::ZERO,
             notices: Vec::new(),
             choosing: Choosing::default(),
@@ -249,13 +250,9 @@ impl Service {
         }
     }
 
-    /// A number from 0 up to 1: xorshift64* (Vigna 2014).
+    /// A number from 0 up to 1.
     pub(super) fn unit(&mut self) -> f64 {
-        self.chance ^= self.chance >> 12;
-        self.chance ^= self.chance << 25;
-        self.chance ^= self.chance >> 27;
-        let bits = self.chance.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11;
-        bits as f64 / (1u64 << 53) as f64
+        self.chance.unit()
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::dispatch::{Failure, Outcome};
-use crate::proxy::shared::lock;
+use crate::sync::lock;
 
 /// Upper bounds of buckets in seconds. The last bucket, of all that is above, is not among them.
 pub const BOUNDS: [f64; 16] =

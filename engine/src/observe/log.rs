@@ -19,7 +19,7 @@ use serde_json::json;
 
 use super::trace::Trace;
 use crate::control::table;
-use crate::proxy::shared::lock;
+use crate::sync::lock;
 
 /// Lines that may wait for the writer.
 const LINES_MAX: usize = 16 * 1024;

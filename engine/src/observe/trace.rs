@@ -4,8 +4,8 @@
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::chance::chance;
 use crate::proxy::headers::{find, remove};
-use crate::proxy::shared::chance;
 
 /// The header of a trace.
 pub static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::shared::lock;
 use super::target::Target;
 use crate::handover::Remainder;
+use crate::sync::lock;
 
 /// See the module.
 #[derive(Default)]

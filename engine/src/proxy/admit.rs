@@ -11,8 +11,8 @@ use super::client::ClientState;
 use super::head::Framing;
 use super::problem::{Problem, Reason};
 use super::route::without_port;
-use super::shared::lock;
 use crate::dispatch::Class;
+use crate::sync::lock;
 
 /// Largest request body that is let through.
 pub const BODY_MAX: u64 = 1 << 30;

@@ -12,13 +12,14 @@ use super::common::Common;
 use super::place::Place;
 use super::policy::Policy;
 use super::revisions::{self, Avoid, Dealer, Figures};
-use super::shared::{Chance, Count, lock};
 use super::sticky;
 use super::target::Target;
+use crate::chance::{self, Chance};
 use crate::control::events::{Event, Kind};
 use crate::control::table;
 use crate::dispatch::{self, Budget, Next, Notice, Outcome, Refusal, Service, TargetInfo, TargetKey, Ticket, Time};
 use crate::observe::figures::Counted;
+use crate::sync::{Count, lock};
 
 /// One service: places, queue, targets, counts. All workers share it, so that its queue is one queue.
 pub struct Backend {
@@ -75,10 +76,10 @@ impl Backend {
             copies_left_out: Count::default(),
             core: Mutex::new(Core {
                 policy: Arc::new(backend.into()),
-                service: Service::new(backend.into(), Chance::new().seed()),
+                service: Service::new(backend.into(), chance::seed()),
                 budget: Budget::default(),
                 hedges: Budget::default(),
-                chance: Chance::new(),
+                chance: Chance::new(chance::seed()),
                 targets: BTreeMap::new(),
                 revisions: BTreeMap::new(),
                 waiters: HashMap::new(),

@@ -19,11 +19,11 @@ use super::connections::Seat;
 use super::frames::PREFACE;
 use super::listen::{Face, Listening};
 use super::plain_http1::Next;
-use super::shared::lock;
 use super::stream::Stream;
 use super::wire::{Wire, WireIo};
 use super::{http1, http2, plain_http1, tcp};
 use crate::control::table::Mode;
+use crate::sync::lock;
 
 /// What is read at once of a connection on which nothing has been said yet: most heads fit.
 const FIRST_READ: usize = 2048;

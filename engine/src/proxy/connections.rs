@@ -9,7 +9,7 @@ use std::task::{Context, Waker};
 use slab::Slab;
 use tokio::sync::Notify;
 
-use super::shared::lock;
+use crate::sync::lock;
 
 /// See the module.
 pub struct Connections {

@@ -13,10 +13,10 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
-use super::shared::lock;
 use super::turn;
 use super::workers;
 use crate::control::table::Target;
+use crate::sync::lock;
 
 /// What is known of a process at the moment its watch begins.
 enum Watched {

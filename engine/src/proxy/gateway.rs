@@ -16,10 +16,10 @@ use super::exits::{Exits, Watch};
 use super::listen::{self, Face, Listening};
 use super::pools;
 use super::route::{Route, Routes};
-use super::shared::lock;
 use super::workers::Workers;
 use crate::control::events::{Event, Kind};
 use crate::control::table::{self, Table};
+use crate::sync::lock;
 
 /// An address that could not be bound, and why.
 #[derive(Debug)]

@@ -3,11 +3,12 @@
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use http::{HeaderMap, Request, StatusCode};
 
 use super::wire::Wire;
+use crate::sync::lock;
 
 /// What an instance has said before its answer. hyper asks for a callback that could be called on any thread,
 /// hence the locks; they are never contended.
@@ -29,11 +30,7 @@ impl Relay {
             if head.status() == StatusCode::CONTINUE {
                 said.wants_body.store(true, Ordering::Relaxed);
             } else {
-                write_head(
-                    &mut said.heads.lock().unwrap_or_else(PoisonError::into_inner),
-                    head.status(),
-                    head.headers(),
-                );
+                write_head(&mut lock(&said.heads), head.status(), head.headers());
                 said.has_heads.store(true, Ordering::Relaxed);
             }
         });
@@ -47,7 +44,7 @@ impl Relay {
     /// Passes on what has been said since.
     pub fn pass_on(&self, client: &Wire) {
         if self.0.has_heads.swap(false, Ordering::Relaxed) {
-            let heads = std::mem::take(&mut *self.0.heads.lock().unwrap_or_else(PoisonError::into_inner));
+            let heads = std::mem::take(&mut *lock(&self.0.heads));
             client.send_interim(&heads);
         }
     }

@@ -16,9 +16,9 @@ use tokio::task::AbortHandle;
 use super::common::Common;
 use super::connections::Seat;
 use super::route::Routes;
-use super::shared::lock;
 use super::tls::Certificates;
 use crate::control::table;
+use crate::sync::lock;
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 4096;

@@ -47,7 +47,6 @@ pub mod problem;
 pub mod revisions;
 pub mod route;
 pub mod seek;
-pub mod shared;
 pub mod stamps;
 pub mod sticky;
 pub mod stream;

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::revisions::Figures;
-use super::shared::{Count, lock};
 use super::sticky;
 use crate::control::policy::Protocol;
 use crate::control::table;
+use crate::sync::{Count, lock};
 
 static SERIAL: AtomicU64 = AtomicU64::new(0);
 

@@ -13,10 +13,10 @@ use super::listen::Listening;
 use super::place::Place;
 use super::revisions::Avoid;
 use super::seek::Seeking;
-use super::shared::lock;
 use super::tunnel::carry;
 use super::wire::{Wire, WireIo};
 use crate::dispatch::Class;
+use crate::sync::lock;
 
 /// Serves a client until either side ends. Where no instance can be had within the service's wait, the client's
 /// connection is reset.

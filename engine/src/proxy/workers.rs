@@ -18,7 +18,7 @@ use super::connection;
 use super::connections::Seat;
 use super::listen::Listening;
 use super::pools;
-use super::shared::lock;
+use crate::sync::lock;
 
 /// One worker for each of so many cores: one carries more than the instances that share its machine can take,
 /// and one alone hands over nothing.

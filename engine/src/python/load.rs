@@ -1,7 +1,7 @@
 //! The load generator for Python: what [`crate::load`] is asked, in a thread of its own.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::load::{self, Plan};
+use crate::sync::lock;
 
 /// Puts load on a service in a thread of its own; see the stub.
 #[pyclass(frozen, module = "unisono._engine")]
@@ -113,7 +114,7 @@ impl Load {
     }
 
     fn lock(&self) -> MutexGuard<'_, Running> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.running)
     }
 }
 

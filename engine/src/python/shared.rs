@@ -1,7 +1,7 @@
 //! Shared memory for Python: tables, counters and rings, with Python's own errors.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use pyo3::exceptions::{
     PyBlockingIOError, PyFileNotFoundError, PyMemoryError, PyOSError, PyPermissionError, PyRuntimeError, PyValueError,
@@ -11,6 +11,7 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
 use crate::shared::{self, Consumer, Counter, Producer, Reader, Room, SharedError, Writer};
+use crate::sync::lock;
 
 /// Writes a table in shared memory; see the stub.
 #[pyclass(frozen, module = "unisono._engine")]
@@ -58,7 +59,7 @@ impl SharedWriter {
     }
 
     fn close(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        lock(&self.0).take();
     }
 
     #[staticmethod]
@@ -69,7 +70,7 @@ impl SharedWriter {
 
 impl SharedWriter {
     fn with<T>(&self, work: impl FnOnce(&mut Writer) -> Result<T, SharedError>) -> PyResult<T> {
-        let mut writer = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut writer = lock(&self.0);
         let writer = writer.as_mut().ok_or_else(|| PyRuntimeError::new_err("this writer is closed"))?;
         work(writer).map_err(shared_error)
     }
@@ -163,13 +164,13 @@ impl SharedProducer {
     }
 
     fn push(&self, message: &[u8]) -> PyResult<u64> {
-        let mut producer = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut producer = lock(&self.0);
         let producer = producer.as_mut().ok_or_else(|| PyRuntimeError::new_err("this producer is closed"))?;
         producer.push(message).map_err(shared_error)
     }
 
     fn close(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        lock(&self.0).take();
     }
 }
 
@@ -199,7 +200,7 @@ impl SharedConsumer {
 
 impl SharedConsumer {
     fn locked(&self) -> MutexGuard<'_, Consumer> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The data plane of shared state for Python, which feeds it and takes what it has gathered.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use crate::state::gathering::{Answer, Gathering};
 use crate::state::replica::{Entry, Replica};
 use crate::state::serve::{self, Shared};
 use crate::state::token::Signer;
+use crate::sync::lock;
 
 /// Serves shared state at a Unix socket in a thread of its own; see the stub.
 #[pyclass(frozen, module = "unisono._engine")]
@@ -109,7 +110,7 @@ impl StateServer {
     fn close(&self, py: Python<'_>) {
         // Nobody to tell: the thread has ended already.
         let _ = self.ending.send(true);
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = lock(&self.thread).take();
         if let Some(thread) = thread {
             let _ = py.detach(|| thread.join());
         }

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::sync::lock;
 use bytes::Bytes;
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::oneshot;
@@ -103,7 +104,7 @@ impl<Asked> Gathering<Asked> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<Asked>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

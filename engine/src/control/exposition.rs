@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::figures::{BOUNDS, Figures, Histogram};
+use crate::observe::figures::{BOUNDS, Figures, Histogram};
 use crate::proxy::gateway::Gateway;
 
 /// The type to say of [`text`].
