@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import socket
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -264,6 +265,40 @@ async def test_a_client_that_goes_takes_its_request_along(stage: Stage, begin: b
     client.writer.close()
 
     await asyncio.wait_for(gone.wait(), 20)
+
+
+@pytest.mark.parametrize("begin", [b"", HYPERS], ids=["plain", "hyper's"])
+async def test_answers_that_are_through_arrive_though_the_client_has_ended(
+    stage: Stage, begin: bytes
+) -> None:
+    """One that says no more takes what it asks for last along, and no answer before that."""
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        await peer.say(ANSWERS["large"])
+        await peer.head()
+        await peer.gone()
+
+    await stage.serve(script)
+    with socket.socket() as client:
+        # So small that most of the answer waits in the gateway's kernel.
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        client.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(client, ("127.0.0.1", stage.port))
+        await loop.sock_sendall(client, begin + GET + GET)
+        client.shutdown(socket.SHUT_WR)
+
+        async def is_over() -> bool:
+            return bool((await stage.link.measurements())["connections"] == 0)
+
+        await eventually(is_over)
+        heard = b""
+        async with asyncio.timeout(20):
+            while piece := await loop.sock_recv(client, 65536):
+                heard += piece
+
+    assert heard.endswith(b"\r\n\r\n" + b"a" * LARGE)
 
 
 async def test_a_head_may_come_byte_by_byte_behind_a_plain_one(stage: Stage) -> None:

@@ -166,6 +166,7 @@ impl AnswerBody {
         if self.is_end_stream() {
             record.completed();
         }
+        exchange.begins();
         self.over = Some((exchange, record));
     }
 

@@ -46,6 +46,8 @@ pub struct ClientState {
     identity: RefCell<Option<Rc<Identity>>>,
     /// Requests that are being answered.
     open: Cell<usize>,
+    /// The head of the last answer is here, and may be on its way.
+    begun: Cell<bool>,
     /// When the last answer was over, or the connection began.
     since: Cell<Instant>,
     tunnel: RefCell<Option<Box<Tunnel>>>,
@@ -68,6 +70,7 @@ impl ClientState {
             peer,
             identity: RefCell::new(None),
             open: Cell::new(0),
+            begun: Cell::new(false),
             since: Cell::new(Instant::now()),
             tunnel: RefCell::new(None),
             certificates,
@@ -77,12 +80,18 @@ impl ClientState {
     /// Counts a request in until the exchange is dropped.
     pub fn exchange(self: &Rc<Self>) -> Exchange {
         self.open.set(self.open.get() + 1);
+        self.begun.set(false);
         Exchange(Rc::clone(self))
     }
 
     /// Whether a request is being answered.
     pub fn is_answering(&self) -> bool {
         self.open.get() > 0
+    }
+
+    /// Whether part of an answer may have gone out, in HTTP/1, where one request is answered at a time.
+    pub fn is_amid_answer(&self) -> bool {
+        self.is_answering() && self.begun.get()
     }
 
     /// A request's head was parsed; says what is wrong with the bytes it was made of.
@@ -165,6 +174,13 @@ impl ClientState {
 
 /// A request that is being answered.
 pub struct Exchange(Rc<ClientState>);
+
+impl Exchange {
+    /// The head of its answer is here.
+    pub fn begins(&self) {
+        self.0.begun.set(true);
+    }
+}
 
 impl Drop for Exchange {
     fn drop(&mut self) {

@@ -82,7 +82,8 @@ pub async fn serve(client: &Rc<ClientState>, seat: &Seat, answered: Option<Box<R
     })
     .await;
     match end {
-        End::Over(false) if client.is_answering() => client.wire.abort(),
+        // A client that ends before its answer begins may still wait for those before it.
+        End::Over(false) if client.is_amid_answer() => client.wire.abort(),
         End::Over(is_good) => {
             let Parts { io, read_buf, .. } = connection.into_parts();
             let tunnel = client.take_tunnel();

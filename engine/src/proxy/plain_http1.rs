@@ -112,7 +112,6 @@ impl Line<'_> {
                 // One piece is kept; until it is looked at, the rest waits in the kernel.
                 if let Poll::Ready(words) = self.poll_read(cx) {
                     if words.is_empty() {
-                        self.client.wire.abort();
                         return Poll::Ready(None);
                     }
                     self.behind = words;
