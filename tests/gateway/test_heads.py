@@ -27,6 +27,8 @@ SMUGGLING = {
     "a hexadecimal length": POST + b"Content-Length: 0x5\r\n\r\nhello",
     "chunked twice": POST + CHUNKED + CHUNKED + EMPTY,
     "chunked, then gzip": POST + b"Transfer-Encoding: chunked, gzip\r\n" + EMPTY,
+    "gzip, then chunked": POST + b"Transfer-Encoding: gzip, chunked\r\n" + EMPTY,
+    "identity, then chunked": POST + b"Transfer-Encoding: identity, chunked\r\n" + EMPTY,
     "an unknown encoding": POST + b"Transfer-Encoding: xchunked\r\n" + EMPTY,
     "chunked in HTTP/1.0": b"POST / HTTP/1.0\r\nHost: a\r\n" + CHUNKED + EMPTY,
     "a blank before the colon": POST + b"Transfer-Encoding : chunked\r\n" + EMPTY,
@@ -180,6 +182,16 @@ async def test_an_absolute_target_names_the_host(stage: Stage) -> None:
         b"GET /a%2Fb/../c?d=%20 HTTP/1.1",
         [b"host: shop"],
     )
+
+
+@pytest.mark.parametrize("more", [b"", b"X-Request-Timeout: 5\r\n"], ids=["plain", "hyper's"])
+async def test_an_absolute_target_without_a_path_is_for_the_root(stage: Stage, more: bytes) -> None:
+    """What goes on begins with a slash, as a request target must (RFC 9112 section 3.2.1)."""
+    (backend,) = await stage.serve(answering())
+
+    await stage.ask(b"GET http://shop?a=b HTTP/1.1\r\nHost: shop\r\n" + more + b"\r\n")
+
+    assert backend.heads[0].split(b"\r\n")[0] == b"GET /?a=b HTTP/1.1"
 
 
 async def test_routes_go_by_the_longest_path_and_the_host(stage: Stage) -> None:

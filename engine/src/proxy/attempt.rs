@@ -178,6 +178,7 @@ async fn send(
     outbound.stamps.write(request.headers_mut());
     relay.attach(&mut request);
     let mut sending = std::pin::pin!(upstream.send(request));
+    let client = client.filter(|_| outbound.takes_hints);
     poll_fn(|cx| {
         let polled = sending.as_mut().poll(cx);
         if let Some(client) = client {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use http::{HeaderMap, Request, StatusCode};
 
+use super::head::HEAD_MAX;
 use super::wire::Wire;
 use crate::sync::lock;
 
@@ -30,8 +31,12 @@ impl Relay {
             if head.status() == StatusCode::CONTINUE {
                 said.wants_body.store(true, Ordering::Relaxed);
             } else {
-                write_head(&mut lock(&said.heads), head.status(), head.headers());
-                said.has_heads.store(true, Ordering::Relaxed);
+                let mut heads = lock(&said.heads);
+                // Nobody relies on one, and an instance may say them without end.
+                if heads.len() < HEAD_MAX {
+                    write_head(&mut heads, head.status(), head.headers());
+                    said.has_heads.store(true, Ordering::Relaxed);
+                }
             }
         });
     }

@@ -63,6 +63,8 @@ pub struct Outbound {
     is_plain: bool,
     /// It waits for 100 (Continue).
     expects: bool,
+    /// The client may be told of interim answers.
+    pub takes_hints: bool,
 }
 
 /// The body of a request towards instances.
@@ -117,10 +119,11 @@ impl Outbound {
         let idempotent = !upgrade && (is_idempotent(&method) || is_marked);
         let reads = [Method::GET, Method::HEAD, Method::OPTIONS].contains(&method);
         let may_be_doubled = !upgrade && (reads || is_marked);
-        let path = uri.into_parts().path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
+        // HTTP/1.0 knows none (RFC 9110 section 15.2), and in HTTP/2 there is no way past hyper to say one.
+        let takes_hints = version == Version::HTTP_11;
         Self {
             method,
-            uri: path.into(),
+            uri: origin_form(uri),
             headers,
             identity,
             payload: Payload::Empty,
@@ -133,6 +136,7 @@ impl Outbound {
             stamps,
             is_plain,
             expects,
+            takes_hints,
         }
     }
 
@@ -244,6 +248,18 @@ impl Outbound {
             Payload::Streamed(upload) => SendBody::Streamed(upload.reader(self.expects.then(|| relay.clone()))),
         }
     }
+}
+
+/// What is asked for without the server that it is asked of. A target in absolute form may have a query and no path,
+/// which is to be "/" then (RFC 9112 section 3.2.1).
+fn origin_form(uri: Uri) -> Uri {
+    let asked = uri.into_parts().path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
+    if asked.as_str().starts_with('?')
+        && let Ok(whole) = PathAndQuery::try_from(format!("/{}", asked.as_str()))
+    {
+        return whole.into();
+    }
+    asked.into()
 }
 
 fn is_idempotent(method: &Method) -> bool {

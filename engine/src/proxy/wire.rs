@@ -197,13 +197,13 @@ impl Wire {
         matches!(peeked, Err(rustix::io::Errno::AGAIN))
     }
 
-    /// Sends an interim (1xx) answer between two messages of hyper's. When hyper is in the middle of writing,
-    /// it is left out: the client may not rely on it.
+    /// Sends an interim (1xx) answer between two messages of hyper's. When hyper is in the middle of writing, or the
+    /// client has not taken the last one, it is left out: the client may not rely on it.
     pub fn send_interim(&self, head: &[u8]) {
-        if !self.flushed.get() {
+        let mut interim = self.interim.borrow_mut();
+        if !self.flushed.get() || !interim.is_empty() {
             return;
         }
-        let mut interim = self.interim.borrow_mut();
         interim.extend_from_slice(head);
         drop(interim);
         // What does not go out now goes before hyper's next byte.
