@@ -148,6 +148,17 @@ async def test_authority_and_host_must_agree(stage: Stage) -> None:
     assert (answer.status, backend.heads) == (400, [])
 
 
+async def test_a_length_said_twice_is_refused_here_too(stage: Stage) -> None:
+    """An instance would get both, and many refuse that or worse (RFC 9112 section 6.3)."""
+    (backend,) = await stage.serve(answering())
+    client = await stage.connect_http2()
+
+    twice = [("content-length", "0"), ("content-length", "0")]
+    answer = await client.answer(await client.request(method="POST", headers=twice))
+
+    assert (answer.status, backend.heads) == (400, [])
+
+
 async def test_the_gateways_own_answers_are_problems_here_too(stage: Stage) -> None:
     """A request that no rule is for gets a problem document."""
     await stage.serve()

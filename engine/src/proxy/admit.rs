@@ -9,6 +9,7 @@ use http::{Method, Version};
 use super::backend::Backend;
 use super::client::ClientState;
 use super::head::Framing;
+use super::headers::is_chunked_alone;
 use super::problem::{Problem, Reason};
 use super::route::without_port;
 use crate::dispatch::Class;
@@ -34,6 +35,15 @@ pub struct Admitted {
 pub fn admit(client: &ClientState, parts: &Parts, framing: Framing) -> Result<Admitted, Problem> {
     if let Some(fault) = client.head_fault(framing) {
         return Err(Problem::of(Reason::BadRequest, format!("The request is ambiguous: {fault}.")));
+    }
+    if framing == Framing::Chunked && !is_chunked_alone(&parts.headers) {
+        let detail = "Transfer-Encoding names more than chunked; chunked alone would be right.";
+        return Err(Problem::of(Reason::BadRequest, detail));
+    }
+    // The look at the heads of HTTP/1 sees it there.
+    if parts.version == Version::HTTP_2 && parts.headers.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some() {
+        let detail = "The request has Content-Length more than once; once would be right.";
+        return Err(Problem::of(Reason::BadRequest, detail));
     }
     if parts.method == Method::CONNECT {
         return Err(Problem::of(Reason::NoMethod, "CONNECT asks for a tunnel; the gateway makes none."));

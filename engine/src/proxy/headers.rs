@@ -62,6 +62,30 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Asked {
     asked
 }
 
+/// Whether the body is in chunks, if at all, and in nothing else: any other transfer coding would be lost with the
+/// field that says it.
+pub fn is_chunked_alone(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let is_chunked = |coding: &HeaderValue| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    codings.next().is_none_or(is_chunked) && codings.next().is_none()
+}
+
+/// Makes one length of several equal ones; false: they are not, or one is none (RFC 9110 section 8.6).
+pub fn settle_length(headers: &mut HeaderMap) -> bool {
+    let values = headers.get_all(header::CONTENT_LENGTH).iter();
+    let mut lengths = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let Some(length) = lengths.next() else { return true };
+    let mut is_one = true;
+    let are_equal = lengths.inspect(|_| is_one = false).all(|other| other == length);
+    if length.is_empty() || !length.iter().all(u8::is_ascii_digit) || !are_equal {
+        return false;
+    }
+    if !is_one && let Ok(settled) = HeaderValue::from_bytes(length) {
+        headers.insert(header::CONTENT_LENGTH, settled);
+    }
+    true
+}
+
 fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
@@ -207,6 +231,48 @@ mod tests {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         headers
+    }
+
+    #[test]
+    fn a_body_may_be_in_chunks_and_in_nothing_else() {
+        let lists: [&[_]; 6] = [
+            &[],
+            &[("transfer-encoding", "Chunked")],
+            &[("transfer-encoding", "gzip")],
+            &[("transfer-encoding", "gzip, chunked")],
+            &[("transfer-encoding", "gzip"), ("transfer-encoding", "chunked")],
+            &[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
+        ];
+
+        assert_eq!(lists.map(|lines| is_chunked_alone(&map(lines))), [true, true, false, false, false, false]);
+    }
+
+    #[test]
+    fn equal_lengths_become_one_and_others_are_none() {
+        let settled = |lines: &[_]| {
+            let mut headers = map(lines);
+            let is_settled = settle_length(&mut headers);
+            let left: Vec<_> = headers.get_all("content-length").iter().cloned().collect();
+            is_settled.then_some(left)
+        };
+
+        assert_eq!(settled(&[]), Some(vec![]));
+        for lines in [
+            &[("content-length", "5")][..],
+            &[("content-length", "5, 5")],
+            &[("content-length", "5"), ("content-length", "5")],
+        ] {
+            assert_eq!(settled(lines), Some(vec![HeaderValue::from_static("5")]), "{lines:?}");
+        }
+        for lines in [
+            &[("content-length", "+5")][..],
+            &[("content-length", "")],
+            &[("content-length", "5, 6")],
+            &[("content-length", "5,")],
+            &[("content-length", "5"), ("content-length", "6")],
+        ] {
+            assert_eq!(settled(lines), None, "{lines:?}");
+        }
     }
 
     #[test]

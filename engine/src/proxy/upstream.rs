@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use super::dial::{Failed, dial};
 use super::head::HEAD_MAX;
+use super::headers::{is_chunked_alone, settle_length};
 use super::inflow::Inflow;
 use super::multiplex::Line;
 use super::plain;
@@ -50,6 +51,9 @@ struct Own {
     hyper: Option<Box<Hyper>>,
     /// The last exchange was hyper's.
     by_hyper: bool,
+    /// The peer has answered in HTTP/1.0. hyper would send it the next request so too, a body of unknown length without
+    /// its bytes.
+    is_old: bool,
 }
 
 struct Hyper {
@@ -66,7 +70,7 @@ impl Upstream {
     /// The kernel's, or `TimedOut` after [`CONNECT_TIMEOUT`].
     pub async fn connect(address: SocketAddr) -> io::Result<Box<Self>> {
         let wire = Wire::of_target(dial(address).await?);
-        Ok(Box::new(Self { via: Via::Own(Own { wire, hyper: None, by_hyper: false }), used: false }))
+        Ok(Box::new(Self { via: Via::Own(Own { wire, hyper: None, by_hyper: false, is_old: false }), used: false }))
     }
 
     /// A part in a connection of HTTP/2.
@@ -183,7 +187,7 @@ impl Own {
             answer.as_mut().poll(&mut Context::from_waker(Waker::noop()))
         })
         .await;
-        answered.map_err(|failed| {
+        let mut response = answered.map_err(|failed| {
             if self.wire.written() == written_before {
                 Failed::Unsent
             } else if failed.error().is_parse() {
@@ -191,12 +195,17 @@ impl Own {
             } else {
                 Failed::Broken
             }
-        })
+        })?;
+        self.is_old = response.version() < Version::HTTP_11;
+        let headers = response.headers_mut();
+        // Of what is odd in a length hyper minds only what it has to read a body by.
+        if is_chunked_alone(headers) && settle_length(headers) { Ok(response) } else { Err(Failed::Invalid) }
     }
 
     /// What is hyper's asks hyper. Past it nothing was left behind but what the peer may have said since.
     fn is_reusable(&mut self, cx: &mut Context<'_>) -> bool {
         match &mut self.hyper {
+            _ if self.is_old => false,
             Some(hyper) if self.by_hyper => {
                 hyper.drive(cx);
                 !hyper.finished && hyper.sender.is_ready()
