@@ -56,6 +56,22 @@ async def test_17_calls_of_a_time_that_was_purged_are_refused(on_pg: World) -> N
     assert (0, []) == (on_pg.effects(), listed(on_pg))
 
 
+async def test_a_participant_that_starts_does_not_wait_for_what_is_prepared(on_pg: World) -> None:
+    """It makes the fence's table at its start, and is the one who has to finish what holds locks on it."""
+    call = Caller(on_pg.xa())
+    await call("prepare")
+
+    if on_pg.is_async:
+        making = asyncio.create_task(participant.create_fence_async(on_pg.database))
+    else:
+        making = asyncio.create_task(asyncio.to_thread(participant.create_fence, on_pg.database))
+    done, _ = await asyncio.wait([making], timeout=20)
+    await call("rollback")
+    await making
+
+    assert done
+
+
 async def test_19_a_rollback_before_its_prepare_fences_it(on_pg: World) -> None:
     """Null rollback: success, and the prepare that follows does nothing."""
     call = Caller(on_pg.xa())

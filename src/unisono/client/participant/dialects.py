@@ -26,6 +26,7 @@ class Dialect:
 
     name: Name
     create: tuple[str, ...]
+    is_made: str | None = None  # tells whether what ``create`` makes is there, without waiting for a lock
     begin: tuple[str, ...]  # with {lock_ms}, {lock_s} and {statement_ms}
     insert: str  # gid, branch, op, state, epoch, reply, created; does nothing if the row is there
     select: str  # gid, branch; locks the row; gives state, epoch, reply, op and the transaction's mark
@@ -75,6 +76,9 @@ POSTGRESQL = Dialect(
 )""",
         f"CREATE INDEX IF NOT EXISTS {TABLE}_created ON {TABLE} (created)",
     ),
+    # CREATE INDEX IF NOT EXISTS waits for all that write to the table, also for what is prepared: who
+    # makes the table at its start would wait for branches that it has to finish itself.
+    is_made=f"SELECT to_regclass('{TABLE}_created') IS NOT NULL",
     insert=f"INSERT INTO {TABLE} {_COLUMNS} {_VALUES} ON CONFLICT DO NOTHING"
     " RETURNING CAST(pg_current_xact_id() AS text)",
     select=f"SELECT state, epoch, reply, op, CAST(pg_current_xact_id() AS text) FROM {TABLE}"

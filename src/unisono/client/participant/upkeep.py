@@ -143,6 +143,10 @@ async def finish_orphan_async(
 
 def _create(dialect: Dialect) -> Fence:
     try:
+        if dialect.is_made is not None:
+            found: Result = yield Run(dialect.is_made, (), rows=True)
+            if found.rows[0][0]:
+                return Done()
         for statement in dialect.create:
             yield Run(statement)
     except Fault as fault:
