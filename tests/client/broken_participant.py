@@ -31,6 +31,15 @@ FAULTS = {
     "looks before it inserts": "overlapping duplicates",
     "overlap is refused for good": "overlapping duplicates",
     "undo overtakes": "overlapping undo",
+    "undos overlap": "overlapping undos",
+    "finishes overlap": "overlapping finishes",
+    "undo takes all branches back": "two branches",
+    "gids are cut": "alike names",
+    "gids have no case": "alike names",
+    "branches are cut": "alike names",
+    "any branch": "bad calls",
+    "no JSON": "null",
+    "long replies": "duplicate",
     "epoch is ignored": "late coordinator",
     "branch is ignored": "two branches",
     "any operation": "bad calls",
@@ -69,12 +78,40 @@ class Memory:
         except ValueError:
             if self._fault != "any payload":
                 return 400, "the payload is not JSON"
-        branch = "b" if self._fault == "branch is ignored" else headers["transaction-branch"]
+        branch = headers.get("transaction-branch") or ("any" if self._fault == "any branch" else "")
+        if not branch:
+            return 400, "Transaction-Branch is missing"
+        if self._fault == "branch is ignored":
+            branch = "b"
+        gid, branch = self._as_kept(gid, branch)
         epoch = int(headers["transaction-epoch"])
         if self._fault in ("looks before it inserts", "undo overtakes", "overlap is refused for good"):
             return self._careless(op, (gid, branch), epoch)
+        if self._fault in ("undos overlap", "finishes overlap"):
+            return self._carelessly_twice(op, (gid, branch), epoch)
         with self._lock:
             return self._decide(op, (gid, branch), epoch)
+
+    def _carelessly_twice(self, op: str, key: tuple[str, str], epoch: int) -> tuple[int, Any]:
+        """It looks, then works, then writes down that it did."""
+        row = dict(self._rows.get(key, {}))
+        careless = self.undo if self._fault == "undos overlap" else self.finish
+        if op != careless or row.get("state") != "done":
+            with self._lock:
+                return self._decide(op, key, epoch)
+        time.sleep(0.02)
+        with self._lock:
+            self._rows[key]["state"] = "done"
+            return self._decide(op, key, epoch)
+
+    def _as_kept(self, gid: str, branch: str) -> tuple[str, str]:
+        """As a column that is too short, or one of MySQL, keeps names."""
+        if self._fault == "gids have no case":
+            return gid.lower(), branch
+        return (
+            gid[:36] if self._fault == "gids are cut" else gid,
+            branch[:16] if self._fault == "branches are cut" else branch,
+        )
 
     def _careless(self, op: str, key: tuple[str, str], epoch: int) -> tuple[int, Any]:
         if op == self.forward and key not in self._rows:
@@ -99,7 +136,8 @@ class Memory:
             return self._decide(op, key, epoch)
 
     def _new(self, epoch: int) -> dict[str, Any]:
-        return {"state": "done", "epoch": epoch, "reply": {"number": next(self._numbers)}}
+        reply = {"number": next(self._numbers), "more": "x" * 70_000 * (self._fault == "long replies")}
+        return {"state": "done", "epoch": epoch, "reply": reply}
 
     def _decide(self, op: str, key: tuple[str, str], epoch: int) -> tuple[int, Any]:
         fault, row = self._fault, self._rows.get(key)
@@ -142,6 +180,13 @@ class Memory:
             return (500, "what?") if fault == "undo of nothing fails" else (204, None)
         if row["state"] == "done":
             row["state"] = "undone"
+            if fault == "undo takes all branches back":
+                others = [o for k, o in self._rows.items() if k[0] == key[0] and o["state"] == "done"]
+                for other in others:
+                    other["taken"] = True
+                self.sum -= len(others)
+            if row.get("taken"):
+                return 204, None
             self.sum -= fault != "undo does nothing"
             return 204, None
         if row["state"] == "finished" and fault != "undo after finish":
@@ -220,6 +265,12 @@ def _is_hurt(handler: BaseHTTPRequestHandler, fault: str, release: threading.Eve
     elif fault == "hangs":
         release.wait(30)
         handler.close_connection = True
+    elif fault == "no JSON":
+        handler.send_response(200)
+        handler.send_header("Content-Type", "application/json")
+        handler.send_header("Content-Length", "2")
+        handler.end_headers()
+        handler.wfile.write(b"ok")
     elif fault == "half a body":
         handler.send_response(200)
         handler.send_header("Content-Length", "100")

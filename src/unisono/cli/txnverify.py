@@ -30,7 +30,7 @@ def verify(
     ] = None,
     timeout: Annotated[
         float, typer.Option("--timeout", metavar="SECONDS", min=0.1, max=300, help="For one answer.")
-    ] = 10.0,
+    ] = 5.0,
     json: JsonOption = False,
 ) -> None:
     """Try a participant: calls that are null, late, repeated, at once. Leaves a few effects behind."""

@@ -124,6 +124,8 @@ def request(
         content = response.read(_ANSWER_MAX)
         if response.length and len(content) < _ANSWER_MAX:
             return Answered(status=0, body=b"half a body")
+        if response.status in DONE and content and _is_no_json(response, content):
+            return Answered(status=0, body=b"a body that says it is JSON and is not")
         return Answered(status=response.status, body=content)
     except TimeoutError:
         return Answered(status=0, body=f"nothing within {timeout:g} s".encode())
@@ -131,6 +133,22 @@ def request(
         return Answered(status=0, body=(str(error) or type(error).__name__).encode())
     finally:
         connection.close()
+
+
+def _is_no_json(response: http.client.HTTPResponse, content: bytes) -> bool:
+    """Whether a body that says it is JSON is something else, which a coordinator takes for half an answer."""
+    kind = response.headers.get_content_type()
+    if kind != "application/json" and not kind.endswith("+json"):
+        return False
+    try:
+        json.loads(content, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return True
+    return False
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def in_words(answer: Answered) -> str:
