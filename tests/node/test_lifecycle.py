@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from random import Random
-from typing import Any
-
 import pytest
 
-from unisono.control.records import Goal, Phase, Status
-from unisono.node.drivers.base import Running
-from unisono.node.life import Context, Life, Stage, status_of
-from unisono.node.lifecycle import adopted, step
+from tests.node.play import HTTP, Play, running
+from unisono.control.records import Goal, Phase
+from unisono.node.life import Life, Stage, status_of
 from unisono.node.messages import (
     AwaitListening,
     Drain,
@@ -19,7 +14,6 @@ from unisono.node.messages import (
     Event,
     Exited,
     GoalChanged,
-    Instruction,
     Kill,
     LastWords,
     LeftAlone,
@@ -35,48 +29,11 @@ from unisono.node.messages import (
     Spawned,
     SpawnFailed,
     StopProbing,
-    Tell,
     Timer,
     Withdraw,
 )
 from unisono.node.moves import describe_end
-from unisono.spec.model import HealthCheck, Restart, ServiceSpec
-
-HTTP = HealthCheck(
-    kind="http", path="/healthz", interval=1.0, retries=3, start_period=2.0, start_interval=0.05
-)
-
-
-def running(generation: int = 1, **changes: Any) -> Running:
-    known = {"instance": "web-1", "generation": generation, "pid": 100 + generation, "start_time": 5}
-    return Running(**{**known, "boot_id": "boot", "port": 21000, **changes})
-
-
-class Play:
-    """A life that is played through; time is a value."""
-
-    def __init__(self, *, job: bool = False, life: Life | None = None, **spec: Any) -> None:
-        self.now = 1000.0
-        self.job = job
-        self.spec = ServiceSpec(name="web", command=("server",), **spec)
-        self.life = life or Life()
-
-    def context(self) -> Context:
-        return Context(now=self.now, rng=Random(1), spec=self.spec, job=self.job)
-
-    def feed(self, *events: Event, after: float = 0.0) -> list[Instruction]:
-        """Feed events, each ``after`` seconds later; the instructions of the last, without tales."""
-        instructions: list[Instruction] = []
-        for event in events:
-            self.now += after
-            self.life, instructions = step(self.life, event, self.context())
-        return [i for i in instructions if not isinstance(i, Tell)]
-
-    def to_ready(self) -> None:
-        self.feed(GoalChanged(goal=Goal.RUN), Spawned(running=running()), Listening(generation=1))
-        if self.life.stage is not Stage.READY:
-            self.feed(ProbeOk(generation=1))
-        assert self.life.stage is Stage.READY
+from unisono.spec.model import HealthCheck, Restart
 
 
 def test_an_instance_is_spawned_watched_and_published() -> None:
@@ -384,68 +341,6 @@ def test_what_belongs_to_an_earlier_run_changes_nothing(late: Event) -> None:
 
     assert play.feed(late) == []
     assert play.life == before
-
-
-STATUS = Status(phase=Phase.READY, since=900.0, generation=4, boot_id="boot", ready_at=900.0, restarts=3)
-
-
-def test_an_adopted_instance_stays_ready_and_is_published() -> None:
-    """Neither probed first nor counted as new: it serves already."""
-    play = Play(healthcheck=HTTP)
-
-    life, instructions = adopted(STATUS, running(4), "boot", Goal.RUN, play.context())
-
-    assert instructions == [Publish(running=running(4)), Probe(generation=4, after=1.0)]
-    assert (life.stage, life.since, life.ready_at, life.restarts) == (Stage.READY, 900.0, 900.0, 3)
-
-
-def test_one_that_ended_unseen_is_started_again_with_a_number_left_out() -> None:
-    """A start that went unrecorded may have used the next generation."""
-    life, instructions = adopted(STATUS, None, "boot", Goal.RUN, Play().context())
-
-    assert Spawn(generation=6) in instructions
-    assert life.reason.startswith("ended while the node was down")
-
-
-def test_after_a_reboot_failures_are_forgotten() -> None:
-    """The machine going down is no fault of the instance."""
-    status = replace(STATUS, phase=Phase.BACKOFF, failures=9, retry_at=5000.0, boot_id="before")
-
-    life, instructions = adopted(status, None, "boot", Goal.RUN, Play().context())
-
-    assert instructions == [Spawn(generation=6)]
-    assert life.failures == 0
-
-
-@pytest.mark.parametrize("phase", [Phase.READY, Phase.DRAINING])
-def test_an_adopted_instance_that_should_stop_is_drained_anew(phase: Phase) -> None:
-    """The gateway may still send to it: its goodbye begins from the start."""
-    status = replace(STATUS, phase=phase)
-
-    _, instructions = adopted(status, running(4), "boot", Goal.STOP, Play().context())
-
-    assert isinstance(instructions[-1], Drain)
-
-
-def test_an_adopted_instance_that_was_signalled_is_signalled_again() -> None:
-    """The signal may have been recorded and not sent; twice does no harm."""
-    status = replace(STATUS, phase=Phase.STOPPING)
-
-    life, instructions = adopted(status, running(4), "boot", Goal.STOP, Play().context())
-
-    assert Signal(name="SIGTERM") in instructions
-    assert life.stage is Stage.STOPPING
-
-
-@pytest.mark.parametrize("phase", [Phase.COMPLETED, Phase.FAILED])
-def test_what_has_ended_for_good_is_left_so_by_a_restart_of_the_node(phase: Phase) -> None:
-    """A release command must not run twice."""
-    status = replace(STATUS, phase=phase)
-
-    life, instructions = adopted(status, None, "boot", Goal.RUN, Play(job=True).context())
-
-    assert instructions == []
-    assert life.stage.value == phase.value
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 
 import pytest
 
-from tests.state.virtual import VirtualLoop, VirtualStore, folder, opened
+from tests.state.virtual import VirtualLoop, VirtualStore, folder, kv_of, opened
+from unisono.state.kv import Kv
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -19,3 +20,8 @@ async def store() -> AsyncIterator[VirtualStore]:
     with folder() as path:
         async with opened(path / "store.db") as store:
             yield store
+
+
+@pytest.fixture
+def kv(store: VirtualStore) -> Kv:
+    return kv_of(store)

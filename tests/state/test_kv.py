@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from pathlib import Path
 
 import pytest
 
-from tests.state.virtual import FaultyStore, VirtualStore, now, opened
+from tests.state.virtual import FaultyStore, VirtualStore, kv_of, now
 from unisono.state.errors import Fenced, RequestReused
-from unisono.state.kv import EVENTUAL_STALENESS, MAX_OPERATIONS, Consistency, Kv
+from unisono.state.kv import MAX_OPERATIONS, Kv
 from unisono.state.locks import Locks
 from unisono.state.requests import REQUEST_TTL
-from unisono.state.tokens import Tokens
-from unisono.store.base import MAX_VALUE_BYTES, Compare, Delete, Field, MaybeDone, NotDone, Put, Store
-
-TOKENS = Tokens(b"secret" * 4)
-
-
-def make(store: Store, namespace: str = "shop", tokens: Tokens = TOKENS) -> Kv:
-    return Kv(store, namespace, tokens, clock=now)
-
-
-@pytest.fixture
-def kv(store: VirtualStore) -> Kv:
-    return make(store)
+from unisono.store.base import MAX_VALUE_BYTES, Compare, Delete, Field, MaybeDone, NotDone, Put
 
 
 async def value(kv: Kv, key: str) -> bytes | None:
@@ -51,7 +38,7 @@ async def test_what_was_put_is_there(kv: Kv) -> None:
 
 async def test_namespaces_do_not_see_each_other(store: VirtualStore) -> None:
     """Nor does one whose name begins like another's."""
-    shop, shop2 = make(store, "shop"), make(store, "shop2")
+    shop, shop2 = kv_of(store, "shop"), kv_of(store, "shop2")
     await shop.put("k", b"1")
     await shop2.transact(success=[Delete(key="", prefix=True)])
 
@@ -95,7 +82,7 @@ async def test_what_is_no_key_is_refused(kv: Kv, key: str, says: str) -> None:
 async def test_what_is_no_namespace_is_refused(store: VirtualStore, namespace: str) -> None:
     """It could reach into another's keys."""
     with pytest.raises(ValueError, match="namespace"):
-        make(store, namespace)
+        kv_of(store, namespace)
 
 
 async def test_sizes_are_limited(kv: Kv) -> None:
@@ -202,7 +189,7 @@ async def test_trap_37_counting_through_a_bad_connection_counts_each_once(store:
         chance = random.Random(seed)
         connection = FaultyStore(store, chance, faults=0.25)
         namespace = f"seed{seed}"
-        kv = make(connection, namespace)
+        kv = kv_of(connection, namespace)
 
         async def certainly(id: str, compares: list[Compare], put: Put, kv: Kv = kv) -> bool:
             while True:
@@ -224,7 +211,7 @@ async def test_trap_37_counting_through_a_bad_connection_counts_each_once(store:
         await asyncio.gather(*(client(number) for number in range(8)))
         await connection.close()
 
-        assert await value(make(store, namespace), "count") == b"48", f"seed {seed}"
+        assert await value(kv_of(store, namespace), "count") == b"48", f"seed {seed}"
 
 
 async def test_a_request_id_is_for_one_request(kv: Kv) -> None:
@@ -291,130 +278,3 @@ async def test_a_key_put_anew_without_a_time_stays(kv: Kv) -> None:
     await asyncio.sleep(100)
 
     assert await value(kv, "k") == b"2"
-
-
-# --- how fresh a read is
-
-
-async def test_trap_45_a_session_reads_what_it_wrote_elsewhere(store: VirtualStore) -> None:
-    """With the token of a write through another node, a read is never older than that write."""
-    here, there = make(store), make(store)
-    await here.put("k", b"1")
-    await there.get("k")
-    written = await here.put("k", b"2")
-
-    async def session(token: str | None) -> bytes | None:
-        entry = (await there.get("k", consistency=Consistency.SESSION, token=token)).entry
-        return None if entry is None else entry.value
-
-    cached = await there.get("k", consistency=Consistency.EVENTUAL)
-    assert cached.entry is not None
-    assert cached.entry.value == b"1"
-    assert await session(written.token) == b"2"
-    await here.delete("k")
-    assert await session(None) is None  # begins with the newest
-
-
-async def test_a_look_back_takes_nothing_from_a_token(store: VirtualStore, kv: Kv) -> None:
-    """The next reader still sees what was seen before."""
-    first = await kv.put("k", b"1")
-    second = await kv.put("k", b"2")
-
-    old = await kv.at("k", first.revision, token=second.token)
-
-    assert old.entry is not None
-    assert (b"1", second.token) == (old.entry.value, old.token)
-
-
-async def test_trap_45_a_session_never_reads_backwards(store: VirtualStore) -> None:
-    """A token of a read that found nothing keeps the next read, elsewhere, from finding what was before."""
-    here, there = make(store), make(store)
-    await here.put("k", b"1")
-    await there.get("k")  # remembers it
-    await here.delete("k")
-    read = await here.get("k")
-    again = await there.get("k", consistency=Consistency.SESSION, token=read.token)
-
-    assert (read.entry, again.entry) == (None, None)
-
-
-async def test_trap_45_tokens_hold_at_every_level(store: VirtualStore) -> None:
-    """A token given to a weaker read binds it too."""
-    here, there = make(store), make(store)
-    await here.put("k", b"1")
-    await there.get("k")
-    token = (await here.put("k", b"2")).token
-    levels = [
-        await there.get("k", consistency=Consistency.EVENTUAL, token=token),
-        await there.get("k", consistency=Consistency.BOUNDED, max_staleness=60, token=token),
-    ]
-
-    assert [b"2", b"2"] == [read.entry.value for read in levels if read.entry is not None]
-
-
-async def test_a_bounded_read_is_as_old_as_allowed(store: VirtualStore) -> None:
-    """Counted from before the store was asked; eventual reads are bounded too."""
-    here, there = make(store), make(store)
-    await here.put("k", b"1")
-    await there.get("k")
-    await here.put("k", b"2")
-    await asyncio.sleep(2)
-
-    async def read(consistency: Consistency, max_staleness: float | None = None) -> bytes:
-        entry = (await there.get("k", consistency=consistency, max_staleness=max_staleness)).entry
-        assert entry is not None
-        return entry.value
-
-    assert await read(Consistency.EVENTUAL) == b"1"
-    assert await read(Consistency.BOUNDED, 2) == b"1"
-    assert await read(Consistency.BOUNDED, 1.9) == b"2"
-    await here.put("k", b"3")
-    await asyncio.sleep(EVENTUAL_STALENESS + 0.1)
-    assert await read(Consistency.EVENTUAL) == b"3"
-
-
-async def test_levels_and_their_arguments_must_fit(kv: Kv) -> None:
-    """max_staleness belongs to bounded."""
-    with pytest.raises(ValueError, match="max_staleness"):
-        await kv.get("k", consistency=Consistency.BOUNDED)
-    with pytest.raises(ValueError, match="max_staleness"):
-        await kv.get("k", max_staleness=1)
-    with pytest.raises(ValueError, match="max_staleness is -1"):
-        await kv.get("k", consistency=Consistency.BOUNDED, max_staleness=-1)
-
-
-async def test_trap_45_tokens_can_not_be_made_up(store: VirtualStore, kv: Kv) -> None:
-    """Changed in any bit, of another namespace or another store: refused, with what to do."""
-    token = (await kv.put("k", b"")).token
-    other = make(store, "bank")
-    foreign = make(store, tokens=Tokens(b"another" * 4))
-    for n in range(len(token)):
-        changed = token[:n] + ("A" if token[n] != "A" else "B") + token[n + 1 :]
-        if changed != token:
-            with pytest.raises(ValueError, match="token"):
-                await kv.get("k", token=changed)
-
-    for reader, given in ((other, token), (foreign, token), (kv, ""), (kv, "ü"), (kv, token + token)):
-        with pytest.raises(ValueError, match="token is"):
-            await reader.get("k", token=given)
-
-
-async def test_tokens_are_the_same_for_all_who_share_the_store(tmp_path: Path) -> None:
-    """Also after it was opened again."""
-    async with opened(tmp_path / "a.db") as store:
-        first, second = await asyncio.gather(Tokens.load(store), Tokens.load(store))
-    async with opened(tmp_path / "a.db") as store:
-        third = await Tokens.load(store)
-
-    assert third.read("shop", first.make("shop", 7)) == second.read("shop", third.make("shop", 7)) == 7
-
-
-async def test_a_store_set_back_is_noticed(tmp_path: Path) -> None:
-    """A token that has seen more than the store has: said, not answered with the past."""
-    async with opened(tmp_path / "new.db") as store:
-        kv = make(store)
-        for _ in range(5):
-            written = await kv.put("k", b"")
-    async with opened(tmp_path / "old.db") as store:
-        with pytest.raises(NotDone, match="set back"):
-            await make(store).get("k", token=written.token)

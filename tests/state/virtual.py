@@ -18,6 +18,8 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from unisono.state.kv import Kv
+from unisono.state.tokens import Tokens
 from unisono.store.base import (
     Batch,
     Compare,
@@ -236,3 +238,11 @@ class FaultyStore:
         if self.cut:
             await asyncio.Event().wait()
         await asyncio.sleep(self._delay(self._chance))
+
+
+TOKENS = Tokens(b"secret" * 4)
+
+
+def kv_of(store: Store, namespace: str = "shop", tokens: Tokens = TOKENS) -> Kv:
+    """Keys of a namespace, on the loop's clock."""
+    return Kv(store, namespace, tokens, clock=now)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import signal
 import threading
 import urllib.request
 from pathlib import Path
@@ -14,25 +13,12 @@ import pytest
 from tests.ports import free_port
 from tests.system.conftest import LIMIT, Site, kill, wait_until
 from tests.system.load import Load
+from tests.system.shop import SHOP, get, pids
 from unisono.cli.up import take_down
 from unisono.client import NodeClient, Refused
 from unisono.client.views import ApplicationView
 
 pytestmark = pytest.mark.system
-
-SHOP = """
-name: shop
-services:
-  orders:
-    command: python server.py
-    scale: 2
-    environment: {VERSION: "1"}
-    deploy: {update_config: {monitor: 500ms}}
-    depends_on: {payments: {condition: service_healthy}}
-    routes: [{path: /orders}]
-  payments:
-    command: python server.py
-"""
 
 
 @pytest.fixture
@@ -41,15 +27,6 @@ def shop(site: Site) -> Site:
     site.write(SHOP)
     site.run("up", "-d")
     return site
-
-
-def get(site: Site, path: str = "/orders") -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{site.port}{path}", timeout=LIMIT) as answer:
-        return answer.read().decode()
-
-
-def pids(site: Site, service: str = "orders") -> set[int | None]:
-    return {instance["pid"] for instance in site.instances(service)}
 
 
 def phase(site: Site) -> str | None:
@@ -318,53 +295,6 @@ def test_killed_gateway_is_replaced(shop: Site) -> None:
 
     assert int(get(shop).split()[1]) in pids(shop)
     assert pids(shop) == before
-
-
-def test_foreground(site: Site) -> None:
-    """`up` shows what instances write and takes the application down at the first Ctrl-C."""
-    site.write(SHOP)
-    process = site.start("up")
-    assert process.stdout is not None
-    first = process.stdout.readline()
-    site.wait_settled()
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=LIMIT)
-
-    assert first.endswith("| version 1 listens\n")
-    assert process.returncode == 130
-    assert "shop is down" in said
-    assert "Traceback" not in said
-    assert site.processes() == []
-
-
-def test_foreground_left_by_second_interrupt(site: Site) -> None:
-    """A second Ctrl-C leaves at once, while instances finish their requests."""
-    site.write(SHOP.replace("scale: 2", "stop_signal: SIGWINCH"))  # it will not stop of that
-    process = site.start("up")
-    site.wait_settled()
-    process.send_signal(signal.SIGINT)
-    site.wait_for(lambda view: view["removing"])
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=LIMIT)
-
-    assert process.returncode == 130
-    assert "left shop" in said
-
-
-def test_foreground_node(site: Site) -> None:
-    """`node` runs in the foreground; when it is told to end, instances and gateway run on."""
-    node = site.start("node")
-    site.wait_for_node()
-    site.write(SHOP)
-    site.run("up", "-d")
-    before = pids(site)
-    site.run("node", "stop")
-    _, said = node.communicate(timeout=LIMIT)
-    still = get(site).split()[1]
-
-    assert node.returncode == 0
-    assert "3 instances and the gateway run on" in said
-    assert int(still) in before
 
 
 def test_tcp_api_asks_for_the_token(site: Site) -> None:

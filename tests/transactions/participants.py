@@ -53,6 +53,15 @@ async def agree(_: Asked) -> Says:
     return Says()
 
 
+def no_of(branch: str, op: str, status: int = 409) -> Script:
+    """No to one operation of one branch, yes to everything else."""
+
+    async def script(asked: Asked) -> Says:
+        return Says(status if (asked.branch, asked.op) == (branch, op) else 200)
+
+    return script
+
+
 class Party:
     """A participant; ``script`` says what it answers, ``asked`` what it was asked, in order."""
 

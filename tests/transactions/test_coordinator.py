@@ -8,17 +8,10 @@ import time
 import pytest
 
 from tests.transactions.conftest import Bench, until
-from tests.transactions.participants import Asked, Says
+from tests.transactions.participants import Asked, Says, no_of
 from unisono.transactions import admission
 from unisono.transactions.errors import Decided, NotActive, Reused, TooMany, Unknown, UrlNotAllowed
 from unisono.transactions.submission import Submission
-
-
-def _no(branch: str, op: str, status: int = 409) -> object:
-    async def script(asked: Asked) -> Says:
-        return Says(status if (asked.branch, asked.op) == (branch, op) else 200)
-
-    return script
 
 
 async def test_a_saga_calls_every_action_once_and_commits(bench: Bench) -> None:
@@ -28,8 +21,8 @@ async def test_a_saga_calls_every_action_once_and_commits(bench: Bench) -> None:
     assert [("a", "action"), ("b", "action")] == sorted(bench.party.ops())
 
 
-async def test_a_saga_compensates_what_was_done_when_a_branch_says_no(bench: Bench) -> None:
-    bench.party.script = _no("b", "action")
+async def test_a_saga_compensates_what_was_done_when_a_branch_saysno_of(bench: Bench) -> None:
+    bench.party.script = no_of("b", "action")
 
     view = await bench.run("saga", "a", {"id": "b", "after": ["a"]}, {"id": "c", "after": ["b"]})
 
@@ -45,8 +38,8 @@ async def test_tcc_tries_all_then_confirms_all(bench: Bench) -> None:
     assert ["try", "try", "confirm", "confirm"] == [op for _, op in bench.party.ops()]
 
 
-async def test_xa_rolls_back_what_was_prepared_when_a_branch_says_no(bench: Bench) -> None:
-    bench.party.script = _no("b", "prepare")
+async def test_xa_rolls_back_what_was_prepared_when_a_branch_saysno_of(bench: Bench) -> None:
+    bench.party.script = no_of("b", "prepare")
 
     view = await bench.run("xa", "a", "b")
 
@@ -58,7 +51,7 @@ async def test_xa_rolls_back_what_was_prepared_when_a_branch_says_no(bench: Benc
 
 async def test_undo_goes_in_the_reverse_order_of_the_graph(bench: Bench) -> None:
     """Trap 14."""
-    bench.party.script = _no("d", "action")
+    bench.party.script = no_of("d", "action")
 
     await bench.run(
         "saga",
@@ -231,204 +224,6 @@ async def test_a_call_before_the_decision_is_given_no_more_time_than_the_transac
     assert "committed" == view["status"]
     assert given["try"] <= 1000
     assert given["confirm"] == 5000
-
-
-@pytest.mark.parametrize("status", [302, 400, 404, 408, 418, 429, 500, 503])
-async def test_an_unknown_answer_is_asked_again_and_decides_nothing(bench: Bench, status: int) -> None:
-    """Trap 10; a redirect is not followed."""
-    left = 1
-
-    async def script(asked: Asked) -> Says:
-        nonlocal left
-        left -= 1
-        return Says(status, {"location": f"{bench.party.url}/elsewhere"}) if left >= 0 else Says()
-
-    bench.party.script = script
-    view = await bench.run("saga", "a")
-
-    assert "committed" == view["status"]
-    assert ["/a/action", "/a/action"] == [asked.path for asked in bench.party.asked]
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [
-        b"",
-        b"HTTP/1.1 200 OK\r\ncontent-le",
-        b"HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\nhalf",
-        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhalf",
-        b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{"half": ',
-        b"nonsense\r\n\r\n",
-    ],
-)
-async def test_an_answer_that_breaks_off_is_unknown(bench: Bench, raw: bytes) -> None:
-    """Trap 10: half a body is no answer."""
-    left = 1
-
-    async def script(asked: Asked) -> Says:
-        nonlocal left
-        left -= 1
-        return Says(raw=raw) if left >= 0 else Says()
-
-    bench.party.script = script
-    view = await bench.run("saga", "a")
-
-    assert "committed" == view["status"]
-    assert 2 == len(bench.party.asked)
-
-
-async def test_words_in_a_body_decide_nothing(bench: Bench) -> None:
-    """Trap 10: FAILURE in a 200 is a yes."""
-
-    async def script(asked: Asked) -> Says:
-        return Says(200, {"content-type": "application/json"}, b'{"dtm_result": "FAILURE"}')
-
-    bench.party.script = script
-
-    assert "committed" == (await bench.run("saga", "a"))["status"]
-
-
-async def test_still_working_is_asked_again_at_its_own_pace_and_is_no_attempt(bench: Bench) -> None:
-    """Trap 15."""
-    left = 30
-
-    async def script(asked: Asked) -> Says:
-        nonlocal left
-        left -= 1
-        return Says(425, {"retry-after": "0.01"}) if left >= 0 else Says()
-
-    bench.party.script = script
-    begun = await bench.begin("saga", "a")
-    running = begun.running
-    assert running is not None
-    await bench.end(begun.record.gid)
-
-    assert 31 == len(bench.party.asked)
-    assert 1 == running.machine.branches["a"].attempts
-
-
-async def test_gone_counts_as_done_for_an_undo_but_not_for_a_forward_call(bench: Bench) -> None:
-    """Trap 12."""
-
-    async def script(asked: Asked) -> Says:
-        return Says(410)
-
-    bench.party.script = script
-    view = await bench.run("tcc", "a", timeout_ms=300)
-
-    assert "aborted" == view["status"]
-    assert 1 == bench.party.count()["a", "cancel"]
-    assert bench.party.count()["a", "try"] > 1
-
-
-async def test_a_no_undoes_also_those_that_never_answered(bench: Bench) -> None:
-    """Trap 13: c's call is on its way when b says no."""
-    asked_c = asyncio.Event()
-
-    async def script(asked: Asked) -> Says:
-        if (asked.branch, asked.op) == ("c", "action"):
-            asked_c.set()
-            return Says(raw=b"")
-        if (asked.branch, asked.op) == ("b", "action"):
-            await asked_c.wait()
-            return Says(409)
-        return Says()
-
-    bench.party.script = script
-    view = await bench.run("saga", "a", "b", "c")
-
-    assert "aborted" == view["status"]
-    assert 1 == bench.party.count()["a", "compensate"]
-    assert 1 == bench.party.count()["c", "compensate"]
-    assert 0 == bench.party.count()["b", "compensate"]
-
-
-async def test_a_no_after_an_unknown_answer_is_undone_all_the_same(bench: Bench) -> None:
-    """The first call may have been carried out, whatever the second was told."""
-    answers = [Says(500), Says(409)]
-
-    async def script(asked: Asked) -> Says:
-        return answers.pop(0) if asked.op == "action" else Says()
-
-    bench.party.script = script
-    view = await bench.run("saga", "a")
-
-    assert "aborted" == view["status"]
-    assert 1 == bench.party.count()["a", "compensate"]
-
-
-async def test_a_confirm_that_says_no_is_asked_on_and_told_as_heuristic(bench: Bench) -> None:
-    """Trap 11."""
-    bench.party.script = _no("b", "confirm")
-    begun = await bench.begin("tcc", "a", "b")
-    gid = begun.record.gid
-    await until(lambda: begun.running.machine.heuristic is not None)
-    found = await bench.coordinator.find("shop", status="heuristic", limit=10)
-
-    assert [gid] == [view["gid"] for view in found]
-    bench.party.script = _no("nobody", "confirm")
-    assert 1 == await bench.coordinator.retry("shop", gid)
-    view = await bench.end(gid)
-    assert "committed" == view["status"]
-    assert "mixed" == view["heuristic"]["kind"]
-
-
-async def test_an_operator_resolves_what_is_in_doubt_and_it_stays_known(bench: Bench) -> None:
-    bench.party.script = _no("b", "confirm")
-    begun = await bench.begin("tcc", "a", "b")
-    await until(lambda: begun.running.machine.heuristic is not None)
-
-    view = await bench.coordinator.resolve(
-        "shop", begun.record.gid, outcome="finished", branches=["b"], reason="booked by hand", operator="ada"
-    )
-
-    assert "committed" == view["status"]
-    kept = await bench.coordinator.get("shop", begun.record.gid)
-    assert "ada" == kept["heuristic"]["resolved"][0]["operator"]
-
-
-async def test_an_operator_need_not_wait_until_a_branch_is_found_to_be_in_doubt(bench: Bench) -> None:
-    """Who knows that a participant is gone for good says so at once; that makes the transaction heuristic."""
-    bench.party.script = _no("b", "rollback", 404)
-    begun = await bench.begin("xa")
-    gid = begun.record.gid
-    await bench.enrol(gid, "b")
-    await bench.coordinator.decide("shop", gid, commit=False, wait=0)
-    await until(lambda: bench.party.count()["b", "rollback"])
-
-    view = await bench.coordinator.resolve(
-        "shop", gid, outcome="undone", branches=["b"], reason="it never took part in XA", operator="ada"
-    )
-
-    assert ("aborted", "hazard") == (view["status"], view["heuristic"]["kind"])
-    found = await bench.coordinator.find("shop", status="heuristic", limit=10)
-    assert [gid] == [one["gid"] for one in found]
-
-
-async def test_an_operators_word_is_durable_before_it_is_answered(bench: Bench) -> None:
-    """Also where other branches are called next: a crash then does not have the operator asked again."""
-
-    async def script(asked: Asked) -> Says:
-        return Says(500 if asked.op == "cancel" else 200)
-
-    bench.party.script = script
-    begun = await bench.begin("tcc")
-    gid = begun.record.gid
-    await bench.enrol(gid, "a")
-    await bench.enrol(gid, "b", after=["a"])
-    await bench.coordinator.decide("shop", gid, commit=False, wait=0)
-    await until(lambda: bench.party.count()["b", "cancel"])
-
-    resolving = bench.coordinator.resolve(
-        "shop", gid, outcome="undone", branches=["b"], reason="by hand", operator="ada"
-    )
-    task = asyncio.create_task(resolving)
-    await until(lambda: bench.party.count()["a", "cancel"])
-    entry = await bench.store.get(begun.record.key)
-    await task
-
-    assert entry is not None
-    assert b'"by hand"' in entry.value
 
 
 async def test_a_branch_that_is_undone_is_not_answered_with_yes(bench: Bench) -> None:

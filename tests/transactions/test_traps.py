@@ -18,6 +18,8 @@ TESTS = Path(__file__).parent.parent
 GUIDE = TESTS.parent / "docs/guide/participants.md"
 
 COORDINATOR = "transactions/test_coordinator.py"
+ANSWERS = "transactions/test_answers.py"
+DOUBT = "transactions/test_doubt.py"
 TAKEOVER = "transactions/test_takeover.py"
 RETENTION = "transactions/test_retention.py"
 PARTICIPANTS = "transactions/test_participants.py"
@@ -71,25 +73,25 @@ TRAPS: dict[tuple[int, str], dict[str, tuple[str, ...]]] = {
         )
     },
     (10, "unknown taken for a no; words searched for in bodies"): {
-        COORDINATOR: (
+        ANSWERS: (
             "an_unknown_answer_is_asked_again_and_decides_nothing",
             "an_answer_that_breaks_off_is_unknown",
             "words_in_a_body_decide_nothing",
         )
     },
     (11, "a finish or undo that says no is dropped"): {
-        COORDINATOR: ("a_confirm_that_says_no_is_asked_on_and_told_as_heuristic",),
+        DOUBT: ("a_confirm_that_says_no_is_asked_on_and_told_as_heuristic",),
         RETENTION: ("heuristic_ones_are_not_forgotten",),
     },
     (12, "410 taken for the success of a forward call"): {
-        COORDINATOR: ("gone_counts_as_done_for_an_undo_but_not_for_a_forward_call",)
+        ANSWERS: ("gone_counts_as_done_for_an_undo_but_not_for_a_forward_call",)
     },
     (13, "a no while other forward calls are in flight"): {
-        COORDINATOR: ("a_no_undoes_also_those_that_never_answered",)
+        ANSWERS: ("a_no_undoes_also_those_that_never_answered",)
     },
     (14, "the order of undoing"): {COORDINATOR: ("undo_goes_in_the_reverse_order_of_the_graph",)},
     (15, "still working counted as an attempt"): {
-        COORDINATOR: ("still_working_is_asked_again_at_its_own_pace_and_is_no_attempt",)
+        ANSWERS: ("still_working_is_asked_again_at_its_own_pace_and_is_no_attempt",)
     },
     (16, "unbounded work"): {COORDINATOR: ("a_node_takes_no_more_than_its_limit",)},
     (17, "a late call after what it belongs to was forgotten"): {
