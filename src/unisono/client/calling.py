@@ -157,3 +157,22 @@ def in_words(answer: Answered) -> str:
     if answer.status == 0:
         return f"nothing ({body})"
     return f"{answer.status} {body}".rstrip()
+
+
+def must_be_done(answer: Answered, what: str, *, gone_is_fine: bool = False) -> None:
+    """Raise Wrong unless it was answered with success."""
+    fine = (*DONE, 410) if gone_is_fine else DONE
+    if answer.status not in fine:
+        raise Wrong(f"{what} answered {in_words(answer)}; right is 200 or 204")
+
+
+def must_be_no(answer: Answered, what: str) -> None:
+    """Raise Wrong unless it was answered with a no for good."""
+    if answer.status != 409:
+        raise Wrong(f"{what} answered {in_words(answer)}; right is 409, a no for good")
+
+
+def must_not_be_done(answer: Answered, what: str) -> None:
+    """Raise Wrong unless it was answered with a refusal."""
+    if answer.status == 0 or not 400 <= answer.status < 500 or answer.status == 410:
+        raise Wrong(f"{what} answered {in_words(answer)}; right is an error such as 409 or 400")

@@ -61,9 +61,11 @@ def verify(
     kit = Kit(participant, None if state_url is None else http_url(state_url), timeout)
     kit.begin()
     for name, case in kit.cases().items():
+        kit.begin_case()
         try:
             case()
         except Wrong as wrong:
+            kit.tidy()
             yield Finding(case=name, wrong=str(wrong))
         else:
             yield Finding(case=name, wrong="")

@@ -14,7 +14,17 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from urllib.parse import SplitResult
 
-from unisono.client.calling import DONE, Answered, Participant, Wrong, in_words, request
+from unisono.client.calling import (
+    DONE,
+    Answered,
+    Participant,
+    Wrong,
+    in_words,
+    must_be_done,
+    must_be_no,
+    must_not_be_done,
+    request,
+)
 
 AT_ONCE = 8  # calls that overlap
 GID_MAX, BRANCH_MAX = 100, 40  # characters
@@ -32,6 +42,7 @@ class Kit:
     def __init__(self, participant: Participant, state_url: SplitResult | None, timeout: float) -> None:
         self._to = participant
         self._state_url = state_url
+        self._gids: list[str] = []  # of the present case
         self._timeout = timeout
         self._forward, self._finish, self._undo = participant.forward, participant.finish, participant.undo
 
@@ -81,7 +92,7 @@ class Kit:
     def null(self) -> None:
         """Undo without its forward call."""
         before = self._state()
-        self._must_be_done(self._to.settled(self._undo, self._gid()), f"{self._undo} without {self._forward}")
+        must_be_done(self._to.settled(self._undo, self._gid()), f"{self._undo} without {self._forward}")
         self._must_be(
             before, f"{self._undo} without {self._forward} changed the state; there was nothing to undo"
         )
@@ -90,7 +101,7 @@ class Kit:
         """The forward call after an undo that found nothing."""
         gid, before = self._gid(), self._state()
         self._to.settled(self._undo, gid)
-        self._must_be_no(self._to.settled(self._forward, gid), f"{self._forward} after its {self._undo}")
+        must_be_no(self._to.settled(self._forward, gid), f"{self._forward} after its {self._undo}")
         self._must_be(before, f"{self._forward} took effect after its {self._undo}; nobody will undo it")
 
     def duplicate(self) -> None:
@@ -115,7 +126,7 @@ class Kit:
         """Forward and undo."""
         gid, before = self._gid(), self._state()
         self._yes(gid)
-        self._must_be_done(self._to.settled(self._undo, gid), f"{self._undo} after {self._forward}")
+        must_be_done(self._to.settled(self._undo, gid), f"{self._undo} after {self._forward}")
         self._must_be(before, f"{self._undo} did not take back what {self._forward} did")
 
     def undone_twice(self) -> None:
@@ -123,9 +134,7 @@ class Kit:
         gid, before = self._gid(), self._state()
         self._yes(gid)
         self._to.settled(self._undo, gid)
-        self._must_be_done(
-            self._to.settled(self._undo, gid), f"{self._undo} a second time", gone_is_fine=True
-        )
+        must_be_done(self._to.settled(self._undo, gid), f"{self._undo} a second time", gone_is_fine=True)
         self._must_be(before, f"{self._undo} took effect twice")
 
     def forward_after_undo(self) -> None:
@@ -133,9 +142,7 @@ class Kit:
         gid, before = self._gid(), self._state()
         self._yes(gid)
         self._to.settled(self._undo, gid)
-        self._must_be_no(
-            self._to.settled(self._forward, gid), f"{self._forward} repeated after its {self._undo}"
-        )
+        must_be_no(self._to.settled(self._forward, gid), f"{self._forward} repeated after its {self._undo}")
         self._must_be(before, f"{self._forward} took effect again after its {self._undo}")
 
     # -- overlap -----------------------------------------------------------------------------------
@@ -146,8 +153,8 @@ class Kit:
         answers = self._at_once([lambda: self._to.settled(self._forward, gid)] * AT_ONCE)
         what = f"{AT_ONCE} {self._forward} at once"
         final = self._to.settled(self._forward, gid)
-        self._must_be_done(final, f"{self._forward} after {what}")
-        self._must_be_done(self._to.settled(self._undo, gid), f"{self._undo} after {what}")
+        must_be_done(final, f"{self._forward} after {what}")
+        must_be_done(self._to.settled(self._undo, gid), f"{self._undo} after {what}")
         for answer in answers:
             if answer.status in DONE and answer.body != final.body:
                 raise Wrong(
@@ -166,8 +173,8 @@ class Kit:
             )
             if undo.status not in DONE:  # one that was done is not repeated: it must have been enough
                 what = f"{self._undo} after one that overlapped with {self._forward}"
-                self._must_be_done(self._to.settled(self._undo, gid), what)
-            self._must_be_no(
+                must_be_done(self._to.settled(self._undo, gid), what)
+            must_be_no(
                 self._to.settled(self._forward, gid),
                 f"{self._forward} after a {self._undo} that overlapped with it",
             )
@@ -180,7 +187,7 @@ class Kit:
         answers = self._at_once([lambda: self._to.settled(self._undo, gid)] * AT_ONCE)
         what = f"{AT_ONCE} {self._undo} at once"
         for answer in answers:
-            self._must_be_done(answer, f"one of {what}", gone_is_fine=True)
+            must_be_done(answer, f"one of {what}", gone_is_fine=True)
         self._must_be(before, f"of {what} more than one took effect")
 
     # -- late --------------------------------------------------------------------------------------
@@ -188,7 +195,7 @@ class Kit:
     def late_coordinator(self) -> None:
         """A coordinator that another one has replaced."""
         gid = self._gid()
-        self._must_be_done(self._to.settled(self._forward, gid, epoch=7), f"{self._forward} in epoch 7")
+        must_be_done(self._to.settled(self._forward, gid, epoch=7), f"{self._forward} in epoch 7")
         state = self._state()
         ops = [op for op in (self._forward, self._finish, self._undo) if op is not None]
         late = [(op, self._to.settled(op, gid, epoch=6)) for op in ops]
@@ -197,7 +204,7 @@ class Kit:
         if self._to.forward == "prepare":
             return  # what is prepared can't be asked for its epoch; both decisions come from one log
         for op, answer in late:
-            self._must_be_no(answer, f"{op} in epoch 6, after epoch 7 had called,")
+            must_be_no(answer, f"{op} in epoch 6, after epoch 7 had called,")
         if not unchanged:
             raise Wrong("a call in epoch 6 took effect after epoch 7 had called")
 
@@ -226,11 +233,9 @@ class Kit:
         """Forward and finish, and the finish again."""
         gid = self._gid()
         self._yes(gid)
-        self._must_be_done(self._to.settled(self._ending, gid), f"{self._ending} after {self._forward}")
+        must_be_done(self._to.settled(self._ending, gid), f"{self._ending} after {self._forward}")
         state = self._state()
-        self._must_be_done(
-            self._to.settled(self._ending, gid), f"{self._ending} a second time", gone_is_fine=True
-        )
+        must_be_done(self._to.settled(self._ending, gid), f"{self._ending} a second time", gone_is_fine=True)
         self._must_be(state, f"{self._ending} took effect twice")
 
     def overlapping_finishes(self) -> None:
@@ -240,7 +245,7 @@ class Kit:
             gid, before = self._gid(), self._number()
             self._yes(gid)
             for answer in self._at_once([partial(self._to.settled, self._ending, gid)] * times):
-                self._must_be_done(answer, f"one of {times} {self._ending} at once", gone_is_fine=True)
+                must_be_done(answer, f"one of {times} {self._ending} at once", gone_is_fine=True)
             after = self._number()
             effects.append(None if before is None or after is None else after - before)
         one, many = effects
@@ -253,7 +258,7 @@ class Kit:
         """Finish where nothing is on record."""
         before = self._state()
         answer = self._to.settled(self._ending, self._gid())
-        self._must_not_be_done(answer, f"{self._ending} without {self._forward}")
+        must_not_be_done(answer, f"{self._ending} without {self._forward}")
         self._must_be(before, f"{self._ending} without {self._forward} took effect")
 
     def finish_after_undo(self) -> None:
@@ -261,7 +266,7 @@ class Kit:
         gid, before = self._gid(), self._state()
         self._yes(gid)
         self._to.settled(self._undo, gid)
-        self._must_not_be_done(self._to.settled(self._ending, gid), f"{self._ending} after {self._undo}")
+        must_not_be_done(self._to.settled(self._ending, gid), f"{self._ending} after {self._undo}")
         self._must_be(before, f"{self._ending} took effect after {self._undo}")
 
     def undo_after_finish(self) -> None:
@@ -270,7 +275,7 @@ class Kit:
         self._yes(gid)
         self._to.settled(self._ending, gid)
         state = self._state()
-        self._must_not_be_done(self._to.settled(self._undo, gid), f"{self._undo} after {self._ending}")
+        must_not_be_done(self._to.settled(self._undo, gid), f"{self._undo} after {self._ending}")
         self._must_be(state, f"{self._undo} took effect after {self._ending}")
 
     # -- the rest ----------------------------------------------------------------------------------
@@ -279,10 +284,18 @@ class Kit:
         """Two branches of one transaction at the same participant."""
         gid, before = self._gid(), self._state()
         second = self._to.settled(self._forward, gid, branch="b2")
-        self._must_be_done(second, f"{self._forward} of a second branch")
+        must_be_done(second, f"{self._forward} of a second branch")
         alone = self._state()
-        first = self._yes(gid)
-        self._must_be_done(self._to.settled(self._undo, gid), f"{self._undo} of the first of two branches")
+        first = self._to.call(self._forward, gid)
+        if first.status != 409 and first.status not in DONE and self._forward == "prepare":
+            # What is prepared keeps its locks, as it should: two of the same payload may exclude each other.
+            self._to.settled(self._undo, gid)
+            self._to.settled(self._undo, gid, branch="b2")
+            self._must_be(before, f"{self._undo} of two branches left an effect")
+            return
+        if first.status not in DONE:
+            first = self._yes(gid)
+        must_be_done(self._to.settled(self._undo, gid), f"{self._undo} of the first of two branches")
         self._must_be(alone, f"{self._undo} of one of two branches did not take back just that one")
         again = self._to.settled(self._forward, gid, branch="b2")
         self._to.settled(self._undo, gid, branch="b2")
@@ -306,7 +319,7 @@ class Kit:
         }
         for what, ((one, of_one), (other, of_other)) in pairs.items():
             first = self._to.settled(self._forward, one, branch=of_one)
-            self._must_be_done(first, f"{self._forward}, of {what},")
+            must_be_done(first, f"{self._forward}, of {what},")
             self._to.settled(self._undo, other, branch=of_other)
             again = self._to.settled(self._forward, one, branch=of_one)
             self._to.settled(self._undo, one, branch=of_one)
@@ -332,40 +345,35 @@ class Kit:
             ),
         }
         for what, answer in calls.items():
-            self._must_not_be_done(answer, what)
+            must_not_be_done(answer, what)
         self._must_be(before, "a call that is none took effect")
 
     # -- helpers -----------------------------------------------------------------------------------
 
-    @staticmethod
-    def _gid() -> str:
-        return f"verify-{secrets.token_hex(8)}"
+    def begin_case(self) -> None:
+        """Forget what cases before have called."""
+        self._gids.clear()
+
+    def tidy(self) -> None:
+        """Undo what a case that went wrong has left, so that it is not in the way of the next one."""
+        for gid in self._gids:
+            for branch in ("b1", "b2"):
+                self._to.call(self._undo, gid, branch=branch, epoch=7)
+
+    def _gid(self) -> str:
+        gid = f"verify-{secrets.token_hex(8)}"
+        self._gids.append(gid)
+        return gid
 
     def _yes(self, gid: str) -> Answered:
         answer = self._to.settled(self._forward, gid)
-        self._must_be_done(answer, self._forward)
+        must_be_done(answer, self._forward)
         return answer
 
     @staticmethod
     def _at_once(calls: list[Callable[[], Answered]]) -> list[Answered]:
         with ThreadPoolExecutor(len(calls)) as pool:
             return [one.result() for one in [pool.submit(call) for call in calls]]
-
-    @staticmethod
-    def _must_be_done(answer: Answered, what: str, *, gone_is_fine: bool = False) -> None:
-        fine = (*DONE, 410) if gone_is_fine else DONE
-        if answer.status not in fine:
-            raise Wrong(f"{what} answered {in_words(answer)}; right is 200 or 204")
-
-    @staticmethod
-    def _must_be_no(answer: Answered, what: str) -> None:
-        if answer.status != 409:
-            raise Wrong(f"{what} answered {in_words(answer)}; right is 409, a no for good")
-
-    @staticmethod
-    def _must_not_be_done(answer: Answered, what: str) -> None:
-        if answer.status == 0 or not 400 <= answer.status < 500 or answer.status == 410:
-            raise Wrong(f"{what} answered {in_words(answer)}; right is an error such as 409 or 400")
 
     def _must_be(self, before: bytes | None, otherwise: str) -> None:
         if self._state() != before:

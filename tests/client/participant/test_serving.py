@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import httpx
@@ -71,20 +71,23 @@ def test_participants_on_sqlite_pass_the_conformance_kit(path: Path, mode: str, 
     assert [] == [finding for finding in findings if not finding.ok]
 
 
-def test_xa_participants_pass_the_conformance_kit(postgres: Postgres) -> None:
-    """With what is prepared counted among the effects."""
+@pytest.mark.parametrize(
+    "code", ["INSERT INTO xa_account VALUES (1)", "UPDATE xa_account SET n = n + 1 WHERE n >= 0"]
+)
+def test_xa_participants_pass_the_conformance_kit(postgres: Postgres, code: LiteralString) -> None:
+    """With what is prepared counted among the effects, and also where two branches want the same row."""
     postgres.execute("DROP TABLE IF EXISTS xa_account")
-    postgres.execute("CREATE TABLE xa_account AS SELECT g AS id FROM generate_series(1, 10) g")
+    postgres.execute("CREATE TABLE xa_account AS SELECT 0 AS n")
     with psycopg_pool.ConnectionPool(postgres.url(), min_size=1, max_size=12) as pool:
         participant.create_fence(pool)
 
         @participant.xa(pool, prefix="kit")
         def branch(tx: psycopg.Connection[Any], payload: Any) -> None:
-            tx.execute("INSERT INTO xa_account VALUES (0)")
+            tx.execute(code)
 
         def state() -> Any:
             return postgres.execute(
-                "SELECT (SELECT count(*) FROM xa_account),"
+                "SELECT (SELECT sum(n) FROM xa_account),"
                 " (SELECT count(*) FROM pg_prepared_xacts WHERE gid LIKE 'kit:%')"
             )[0]
 
