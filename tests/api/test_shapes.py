@@ -21,6 +21,7 @@ PAIRS = [
     (nodes.NodeView, shapes.NodeView),
     (nodes.GatewayView, shapes.GatewayView),
     (applications.PlanView, shapes.PlanView),
+    (applications.ServiceChange, shapes.ChangeView),
     (history.EventView, shapes.EventView),
     (history.LogLineView, shapes.LogLine),
 ]
@@ -41,10 +42,15 @@ def test_every_shape_is_compared() -> None:
     """No record of the client's is without its counterpart."""
     compared = {shape for _, shape in PAIRS}
     named = {shape for shape in vars(shapes).values() if is_typeddict(shape)}
-    inner = {shapes.DifferenceView, shapes.ChangeView}  # the control plane's own records, in PlanView
+    inner = {shapes.DifferenceView}  # the control plane's own record, in PlanView
 
     assert named - compared == inner
     assert all(dataclasses.is_dataclass(view) for view, _ in PAIRS)
+
+
+def test_client_knows_the_same_states() -> None:
+    """The words for a state are the same on both sides."""
+    assert set(get_args(views.State)) == set(get_args(shapes.State))
 
 
 def may_be_null(hint: Any) -> bool:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import typing
 from typing import Any
 
 import pytest
 
 from tests.api.specs import service as spec_of
-from unisono.api import applications, history, nodes, views
+from unisono.api import views
 from unisono.api.views import Load
-from unisono.client import views as client
 from unisono.control.records import (
     Application,
     Goal,
@@ -206,31 +204,3 @@ def test_services_in_the_order_of_the_file() -> None:
 def test_unknown_application() -> None:
     """Of an application that is not there, nothing is shown."""
     assert views.application(snapshot_of(), "other", listen=LISTEN, load=Load()) is None
-
-
-@pytest.mark.parametrize(
-    ("inside", "outside"),
-    [
-        (views.InstanceView, client.InstanceView),
-        (views.RolloutView, client.RolloutView),
-        (views.RevisionView, client.RevisionView),
-        (views.RolloutHistory, client.RolloutHistory),
-        (views.ServiceView, client.ServiceView),
-        (views.ApplicationView, client.ApplicationView),
-        (views.ApplicationSummary, client.ApplicationSummary),
-        (nodes.NodeView, client.NodeView),
-        (nodes.GatewayView, client.GatewayView),
-        (applications.PlanView, client.PlanView),
-        (applications.ServiceChange, client.ChangeView),
-        (history.EventView, client.EventView),
-        (history.LogLineView, client.LogLine),
-    ],
-)
-def test_client_knows_the_same_fields(inside: Any, outside: Any) -> None:
-    """The client's shapes have the fields that the API answers, no more and no fewer."""
-    assert {field.name for field in dataclasses.fields(inside)} == set(typing.get_type_hints(outside))
-
-
-def test_client_knows_the_same_states() -> None:
-    """The words for a state are the same on both sides."""
-    assert set(typing.get_args(views.State)) == set(typing.get_args(client.State))

@@ -48,14 +48,7 @@ impl Service {
         let mut notice = None;
         match *outcome {
             Outcome::Ok { took, among } => {
-                target.speed.add(took);
-                target.peak.add(took, now);
-                target.auto.answered(took, among);
-                target.ok_count += 1;
-                if target.health.ok(now) {
-                    target.begin_anew(now);
-                    notice = Some(Notice::Returned(key));
-                }
+                notice = target.answered(took, among, now).then_some(Notice::Returned(key));
             }
             Outcome::Failed(Failure::Connect) => {
                 notice = target.unreachable(now).then_some(Notice::Unreachable(key));

@@ -115,6 +115,19 @@ impl Target {
         std::mem::replace(&mut self.stalled, false)
     }
 
+    /// A request was answered to its end; true when that returns it from being put aside.
+    pub fn answered(&mut self, took: Time, among: u32, now: Time) -> bool {
+        self.speed.add(took);
+        self.peak.add(took, now);
+        self.auto.answered(took, among);
+        self.ok_count += 1;
+        let returns = self.health.ok(now);
+        if returns {
+            self.begin_anew(now);
+        }
+        returns
+    }
+
     /// A request was given up because no answer had begun: it is likely to stay silent for as long again.
     pub fn silent(&mut self, now: Time) {
         self.is_silent = true;
@@ -144,7 +157,7 @@ impl Target {
     }
 
     /// Its limit rises from the beginning.
-    pub fn begin_anew(&mut self, now: Time) {
+    fn begin_anew(&mut self, now: Time) {
         self.ok_count = 0;
         self.warm_since = Some(now);
     }
