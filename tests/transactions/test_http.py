@@ -18,6 +18,8 @@ from unisono.api.app import create_app, create_services_app
 from unisono.api.listeners import unix_listener
 from unisono.api.server import Server
 from unisono.node.identity import Identities, Identity
+from unisono.store.base import Store
+from unisono.transactions import records
 
 __all__ = ["served", "store_address"]  # fixtures of the API's tests
 
@@ -32,6 +34,7 @@ class Askers:
     shop: httpx.AsyncClient
     blog: httpx.AsyncClient
     party: Party
+    store: Store
 
     def saga(self, *ids: str, **more: Any) -> dict[str, Any]:
         branches = [{"id": id, "url": f"http://party/{id}"} for id in ids]
@@ -72,7 +75,7 @@ async def askers(served: Served) -> AsyncIterator[Askers]:
                 timeout=30,
             )
             clients.append(await stack.enter_async_context(client))
-        yield Askers(clients[0], clients[1], clients[2], party)
+        yield Askers(clients[0], clients[1], clients[2], party, served.store)
         await context.states.close()
 
 
@@ -206,6 +209,39 @@ async def test_what_is_no_json_number_is_refused(askers: Askers, payload: str) -
 
     assert (422, "invalid") == (refused.status_code, refused.json()["code"])
     assert not askers.party.asked
+
+
+async def test_what_was_taken_on_can_be_read_again(askers: Askers) -> None:
+    """As deep as a payload may be, wherever it was said; a record holds it deeper than a request does."""
+
+    def nested(depth: int) -> Any:
+        payload: Any = 1
+        for number in range(depth):
+            payload = [payload] if number % 2 else {"n": payload}
+        return payload
+
+    url = "http://party/a"
+    await askers.shop.post(ONE, json={"mode": "tcc", "gid": "g"})
+    branch = {"id": "a", "url": url, "payload": nested(100)}
+    taken = await askers.shop.post(f"{ONE}/g/branches", json=branch)
+    refused = await askers.shop.post(f"{ONE}/g/branches", json={**branch, "id": "b", "payload": nested(101)})
+    begun = await askers.shop.post(
+        ONE, json={"mode": "saga", "branches": [{**branch, "payload": nested(101)}]}
+    )
+    written = await askers.store.get(f"{records.ROOT}shop/g")
+
+    assert (201, 422, 422) == (taken.status_code, refused.status_code, begun.status_code)
+    assert "deeper than 100" in refused.json()["detail"]
+    assert written is not None
+    assert nested(100) == records.decode(f"{records.ROOT}shop/g", written.value).specs[0].payload
+
+
+@pytest.mark.parametrize("ask", [("GET", "/g"), ("POST", "/g:retry"), ("POST", "/g:commit"), ("GET", "")])
+async def test_a_namespace_that_is_none_is_named(askers: Askers, ask: tuple[str, str]) -> None:
+    method, path = ask
+    refused = await askers.operator.request(method, f"{ONE}{path}?namespace=../shop")
+
+    assert (422, "invalid") == (refused.status_code, refused.json()["code"])
 
 
 @pytest.mark.parametrize("gid", [".", ".."])

@@ -9,7 +9,7 @@ import pytest
 
 from tests.transactions.conftest import Bench, Services, coordinating, until
 from tests.transactions.participants import Asked, Says, serving
-from unisono.store.base import MaybeDone
+from unisono.store.base import MaybeDone, Put
 from unisono.store.sqlite import SqliteStore
 from unisono.transactions import records
 from unisono.transactions.records import Record
@@ -43,6 +43,23 @@ async def test_a_restart_takes_everything_up_at_once(store: SqliteStore, decided
     epochs = [int(asked.headers["transaction-epoch"]) for asked in party.asked]
     assert epochs == sorted(epochs)
     assert epochs[0] < epochs[-1]
+
+
+async def test_a_record_that_cant_be_read_keeps_no_other_from_going_on(store: SqliteStore) -> None:
+    """Trap 16: neither at a start nor in a list; it stays where it is."""
+    services = Services()
+    broken = f"{records.ROOT}shop/broken"
+    async with serving() as party:
+        async with coordinating(store, services) as first:
+            begun = await Bench(store, party, services, first).begin("tcc")
+        await store.transact(success=[Put(key=broken, value=b'{"open":true,"v":1,"branches":' + b"[" * 300)])
+        async with coordinating(store, services) as second:
+            listed = await second.find("shop", status="", limit=10)
+            view = await second.decide("shop", begun.record.gid, commit=True, wait=20)
+
+    assert [begun.record.gid] == [one["gid"] for one in listed]
+    assert "committed" == view["status"]
+    assert await store.get(broken) is not None
 
 
 async def test_an_owner_that_is_back_is_not_taken_over_from(store: SqliteStore) -> None:

@@ -26,6 +26,7 @@ from unisono.api.context import Context
 from unisono.api.guard import caller_of
 from unisono.api.operations import Operation, json_body
 from unisono.api.problems import Problem
+from unisono.state.names import namespace_prefix
 from unisono.store.base import NotDone
 from unisono.transactions.coordinator import Coordinator
 from unisono.transactions.errors import Invalid
@@ -187,6 +188,10 @@ def _whose(request: Request, named: str) -> tuple[str, bool]:
         return own, False
     if not named:
         raise Invalid("namespace", "say whose transaction it is: ?namespace=APPLICATION")
+    try:
+        namespace_prefix(named)
+    except ValueError as error:
+        raise Invalid("namespace", str(error)) from error
     return named, True
 
 

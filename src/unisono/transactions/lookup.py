@@ -92,7 +92,9 @@ async def find(
         running = here.get(entry.key)
         if status == "heuristic" and running is None and b'"heuristic"' not in entry.value:
             continue  # a look at the bytes saves reading thousands of records
-        record = running.record if running else records.decode(entry.key, entry.value)
+        record = running.record if running else records.readable(entry.key, entry.value)
+        if record is None:
+            continue
         stands = running.machine.status if running else record.status
         doubt = running.machine.heuristic if running else record.heuristic
         if status in ("", "open", "final", stands) or (status == "heuristic" and doubt):

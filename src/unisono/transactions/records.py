@@ -8,6 +8,7 @@ not read the final ones.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +28,8 @@ FLOOR = "coordinator-floor"
 """Holds the time (seconds since the epoch), by node, up to which gids may have been forgotten."""
 
 MAX_TIMELINE = 200  # calls that are remembered of one transaction
+
+_log = logging.getLogger("unisono.transactions")
 
 _OPEN = b'{"open":true,'
 _MODES = {mode.value: mode for mode in Mode}  # a restart reads thousands of them
@@ -159,3 +162,16 @@ def decode(key: str, value: bytes) -> Record:
         states=body.get("states", []),
         timeline=body.get("timeline", []),
     )
+
+
+def readable(key: str, value: bytes) -> Record | None:
+    """
+    As :func:`decode`; ``None`` if it is none that can be read, which is said.
+
+    One that is broken stays where it is, for whoever looks for it, and keeps no other from going on.
+    """
+    try:
+        return decode(key, value)
+    except (ValueError, LookupError, TypeError) as error:
+        _log.error("%s can't be read, and is left as it is: %r", key, error)
+        return None

@@ -27,6 +27,9 @@ MAX_BRANCH_ID_CHARACTERS = 40
 MAX_BRANCHES = 100
 MAX_URL_CHARACTERS = 2000
 MAX_PAYLOAD_BYTES = 64 * 1024
+MAX_PAYLOAD_DEPTH = (
+    100  # within a record, and within an answer, it must stay below what a reader of JSON reads
+)
 MAX_CONTENT_BYTES = 640 * 1024  # of all branches: with what is noted of them they are one value of the store
 MAX_TIMEOUT_MS = 86_400_000
 DEFAULT_TIMEOUT_MS = 30_000
@@ -69,6 +72,8 @@ class BranchSpec:
         size = len(written)
         if size > MAX_PAYLOAD_BYTES:
             raise Invalid(f"{where}.payload", f"has {size} bytes; at most {MAX_PAYLOAD_BYTES} are allowed")
+        if written.count(b"[") + written.count(b"{") > MAX_PAYLOAD_DEPTH and _is_deep(payload):
+            raise Invalid(f"{where}.payload", f"nests deeper than {MAX_PAYLOAD_DEPTH}; flatten it")
         if b"Infinity" in written:  # what 1e400 is read as, and nobody but us would read
             try:
                 from_json(written, allow_inf_nan=False)
@@ -238,6 +243,17 @@ def check_url(given: object, field: str) -> str:
             field, f"no user, query or fragment may be in it, as /OP is appended, found {_shown(given)}"
         )
     return given.rstrip("/")
+
+
+def _is_deep(payload: object) -> bool:
+    """Whether lists and objects stand in each other more often than a payload's may."""
+    level = [payload]
+    for _ in range(MAX_PAYLOAD_DEPTH + 1):
+        inner = [one for one in level if isinstance(one, list | dict)]
+        level = [part for one in inner for part in (one.values() if isinstance(one, dict) else one)]
+        if not inner:
+            return False
+    return True
 
 
 def _mode(given: object) -> Mode:

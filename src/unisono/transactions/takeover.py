@@ -69,7 +69,9 @@ class Takeover:
                 # Others of this node have work, too; but what goes on already waits for those still to come.
                 await asyncio.sleep(0)
                 rested = loop.time()
-            record = records.decode(entry.key, entry.value)
+            record = records.readable(entry.key, entry.value)
+            if record is None:
+                continue
             if not records.is_open(entry.value):
                 ours = record.owner == self._node or record.owner not in alive
                 if ours and record.heuristic is None:  # those in doubt are kept for good
@@ -131,8 +133,8 @@ class Takeover:
         left = []
         for entry in stored.entries:
             if records.is_open(entry.value):
-                record = records.decode(entry.key, entry.value)
-                if record.owner == node:
+                record = records.readable(entry.key, entry.value)
+                if record is not None and record.owner == node:
                     left.append((entry, record))
         if left:
             _log.warning("taking over what the node %s left: open transactions, %d", node, len(left))
