@@ -6,10 +6,11 @@ import asyncio
 from contextlib import AsyncExitStack
 from typing import Any
 
+import pytest
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
 
-from tests.gateway.backend import Endless, Peer
+from tests.gateway.backend import Endless, Peer, answering
 from tests.gateway.conftest import Stage, target
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -53,6 +54,20 @@ async def test_fifty_websockets_at_a_time(stage: Stage) -> None:
         heard = [await socket.recv() for socket in sockets]
 
         assert heard == [str(number) for number in range(50)]
+
+
+@pytest.mark.parametrize("protocol", [b"h2c", b"H2C", b"websocket, h2c", b"HTTP/2.0"])
+async def test_there_is_no_tunnel_of_http_itself(stage: Stage, protocol: bytes) -> None:
+    """Requests inside would be seen by no route: the upgrade is not passed on, the request is."""
+    (instance,) = await stage.serve(answering())
+
+    answer = await stage.ask(
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABk\r\n"
+        b"Upgrade: " + protocol + b"\r\n\r\n"
+    )
+
+    head = instance.heads[0].lower()
+    assert (answer.status, b"upgrade" in head, b"http2-settings" in head) == (200, False, False)
 
 
 async def test_events_arrive_while_the_stream_goes_on(stage: Stage) -> None:

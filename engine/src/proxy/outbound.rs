@@ -85,7 +85,8 @@ impl Outbound {
             headers::join_cookies(&mut headers);
         }
         let asked = headers::strip_hop_by_hop(&mut headers);
-        let protocol = asked.upgrade.filter(|_| version == Version::HTTP_11 && framing == Framing::Length(0));
+        let may_upgrade = version == Version::HTTP_11 && framing == Framing::Length(0);
+        let protocol = asked.upgrade.filter(|protocol| may_upgrade && !names_http(protocol));
         let upgrade = protocol.is_some();
         if let Some(protocol) = protocol {
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -260,6 +261,15 @@ fn origin_form(uri: Uri) -> Uri {
         return whole.into();
     }
     asked.into()
+}
+
+/// Whether what is to be spoken instead is HTTP again: its requests would go past routes and all else that is done here.
+/// Nobody needs it (RFC 9113 section 3.1), and who asks may be answered as if it had not (RFC 9110 section 7.8).
+fn names_http(protocol: &HeaderValue) -> bool {
+    protocol.as_bytes().split(|byte| *byte == b',').any(|token| {
+        let name = token.split(|byte| *byte == b'/').next().unwrap_or_default().trim_ascii();
+        [&b"h2c"[..], b"h2", b"http"].iter().any(|known| name.eq_ignore_ascii_case(known))
+    })
 }
 
 fn is_idempotent(method: &Method) -> bool {
