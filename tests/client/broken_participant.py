@@ -83,6 +83,8 @@ class Memory:
             return 400, "Transaction-Branch is missing"
         if self._fault == "branch is ignored":
             branch = "b"
+        if self._fault == "is always busy":
+            return 425, "another holds what this one needs"
         gid, branch = self._as_kept(gid, branch)
         epoch = int(headers["transaction-epoch"])
         if self._fault in ("looks before it inserts", "undo overtakes", "overlap is refused for good"):

@@ -10,6 +10,7 @@ import pytest
 
 from tests.client.broken_participant import FAULTS, served
 from tests.ports import free_port
+from unisono.client import calling
 from unisono.client.conformance import NotConnected, verify
 
 
@@ -56,6 +57,14 @@ def test_a_payload_that_is_refused_is_told() -> None:
     """A participant that says no from the start can't be tried."""
     with served("saga") as url, pytest.raises(NotConnected, match="must say yes"):
         list(verify(url, "tcc"))
+
+
+def test_a_participant_that_is_busy_all_the_time_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it needs may be held by another, so nothing is known of what it does wrong."""
+    monkeypatch.setattr(calling, "PATIENCE", 0.2)
+
+    with served("saga", "is always busy") as url, pytest.raises(NotConnected, match="held by another"):
+        list(verify(url, "saga"))
 
 
 @pytest.mark.parametrize(("fault", "code"), [("", 0), ("duplicate runs again", 1)])

@@ -77,7 +77,14 @@ class Kit:
     def begin(self) -> None:
         """See that the participant answers and likes the payload."""
         gid = self._gid()
-        answer = self._to.settled(self._forward, gid)
+        try:
+            answer = self._to.settled(self._forward, gid)
+        except Wrong as wrong:
+            self._to.call(self._undo, gid)
+            raise NotConnected(
+                f"{wrong}: to be tried, the participant must say yes. Is what it needs held by another, such as"
+                " a transaction that is prepared?"
+            ) from wrong
         if answer.status == 0:
             raise NotConnected(f"{self._forward} was not answered: {in_words(answer)}")
         if answer.status not in DONE:
