@@ -83,8 +83,6 @@ class Memory:
             return 400, "Transaction-Branch is missing"
         if self._fault == "branch is ignored":
             branch = "b"
-        if self._fault == "is always busy":
-            return 425, "another holds what this one needs"
         gid, branch = self._as_kept(gid, branch)
         epoch = int(headers["transaction-epoch"])
         if self._fault in ("looks before it inserts", "undo overtakes", "overlap is refused for good"):
@@ -242,7 +240,8 @@ def _handler(memory: Memory, fault: str, release: threading.Event) -> type[BaseH
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             op = self.path.rpartition("/")[2]
             headers = {name.lower(): value for name, value in self.headers.items()}
-            status, content = memory.call(op, headers, body)
+            busy = fault == "is always busy"
+            status, content = (425, None) if busy else memory.call(op, headers, body)
             if op != memory.undo or not _is_hurt(self, fault, release):
                 self._say(status, content)
 

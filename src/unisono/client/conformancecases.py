@@ -82,8 +82,8 @@ class Kit:
         except Wrong as wrong:
             self._to.call(self._undo, gid)
             raise NotConnected(
-                f"{wrong}: to be tried, the participant must say yes. Is what it needs held by another, such as"
-                " a transaction that is prepared?"
+                f"{wrong}: to be tried, the participant must say yes. Is what it needs held by another, such"
+                " as a transaction that is prepared?"
             ) from wrong
         if answer.status == 0:
             raise NotConnected(f"{self._forward} was not answered: {in_words(answer)}")
