@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import socket
+from contextlib import ExitStack
 
 import pytest
 
 from tests.gateway.backend import OK, Peer, answering, breaking_late
-from tests.gateway.conftest import Stage
-from unisono.gateway.table import Hedge
+from tests.gateway.conftest import Stage, target
+from unisono.gateway.table import Hedge, Retry
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 ALWAYS = Hedge(after_ms=50, budget=1.0)
@@ -128,6 +131,30 @@ async def test_a_first_try_that_breaks_is_not_the_end(stage: Stage) -> None:
     await stage.push(hedge=ALWAYS)
 
     assert [(await stage.ask(GET)).status for _ in range(4)] == [200] * 4
+
+
+async def test_what_went_out_by_either_try_may_have_happened(stage: Stage) -> None:
+    """One breaks off with the request, the other never gets a connection: that is no "did not happen"."""
+    (breaking,) = await stage.serve(breaking_late)
+    with socket.socket() as deaf, ExitStack() as callers:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        # They fill its queue; whoever calls after them hears nothing.
+        for _ in range(3):
+            caller = callers.enter_context(socket.socket())
+            caller.setblocking(False)
+            caller.connect_ex(deaf.getsockname())
+        port = deaf.getsockname()[1]
+        await stage.push(
+            targets=(target(0, breaking.port), target(1, port)),
+            hedge=ALWAYS,
+            timeout_ms=600,
+            retry=Retry(attempts=1),
+        )
+
+        answer = await stage.ask(GET.replace(b"\r\n\r\n", b"\r\nIdempotency-Key: a\r\n\r\n"))
+
+    assert (len(breaking.heads), answer.status, json.loads(answer.body)["may_have_happened"]) == (1, 504, True)
 
 
 async def test_a_second_try_is_made_once_there_is_a_place_for_it(stage: Stage) -> None:

@@ -55,6 +55,15 @@ pub enum Lost {
 }
 
 impl Lost {
+    /// Whether any of the request went out, so that it may have happened.
+    pub const fn went_out(self) -> bool {
+        match self {
+            Self::Unsent => false,
+            Self::TooLate { sent } => sent,
+            Self::Stale | Self::Broken | Self::Invalid | Self::Client => true,
+        }
+    }
+
     /// As metrics and access log have it.
     pub const fn word(self) -> &'static str {
         match self {

@@ -59,7 +59,7 @@ pub async fn deliver(
     }
     loop {
         let place = delivery.place(now).await?;
-        let key = place.key();
+        let mut key = place.key();
         let lost = match delivery.attempt(client, place).await {
             Ok(answered) => match delivery.pause_before_another(&answered) {
                 Some(pause) => {
@@ -69,6 +69,8 @@ pub async fn deliver(
                     continue;
                 }
                 None => {
+                    // Of two tries at once it may be the second's.
+                    key = answered.place.key();
                     let cookie = delivery.cookie(client, &answered);
                     match pass_on(client, outbound, answered).await {
                         Ok(mut response) => {

@@ -59,7 +59,16 @@ async fn better(
         failed => match (other.await, failed) {
             (Ok(answered), _) => Ok(answered),
             (Err(_), failed @ Ok(_)) => failed,
-            (lost, _) => lost,
+            (Err(last), Err(first)) => Err(both(first, last)),
         },
+    }
+}
+
+/// How two tries ended that both did without an answer: as the last one, but what went out by either may have happened.
+fn both(first: Lost, last: Lost) -> Lost {
+    match last {
+        Lost::TooLate { sent } => Lost::TooLate { sent: sent || first.went_out() },
+        Lost::Unsent => first,
+        _ => last,
     }
 }
