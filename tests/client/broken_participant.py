@@ -1,7 +1,8 @@
 """
 A participant in memory, in any language's manner: right as it stands, or with one fault.
 
-It holds one number, the sum of its effects, and serves it at /state. Each fault takes one guard away.
+It holds one number, the sum of its effects, and serves it at /state. Each fault takes one guard away, but for
+"early hints", which is none.
 """
 
 from __future__ import annotations
@@ -247,6 +248,8 @@ def _handler(memory: Memory, fault: str, release: threading.Event) -> type[BaseH
 
         def _say(self, status: int, content: Any) -> None:
             body = b"" if content is None else json.dumps(content).encode()
+            if fault == "early hints":
+                self.wfile.write(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
             self.send_response(status)
             if status != 204:
                 self.send_header("Content-Length", str(len(body)))

@@ -23,6 +23,14 @@ def test_a_participant_that_is_right_has_no_faults(mode: str) -> None:
     assert [] == [finding for finding in findings if not finding.ok]
 
 
+def test_interim_answers_are_no_fault() -> None:
+    """A coordinator passes over them."""
+    with served("tcc", "early hints") as url:
+        findings = list(verify(url, "tcc", state_url=f"{url}/state"))
+
+    assert [] == [finding for finding in findings if not finding.ok]
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_each_fault_is_found_by_its_case(fault: str) -> None:
     """And is told in one line."""
