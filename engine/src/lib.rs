@@ -6,6 +6,7 @@ pub mod chance;
 pub mod clock;
 pub mod control;
 pub mod dispatch;
+pub mod fields;
 pub mod handover;
 pub mod load;
 pub mod observe;
@@ -15,6 +16,7 @@ pub mod shared;
 pub mod simulate;
 pub mod state;
 pub mod sync;
+pub mod table;
 
 /// A gateway has thousands of small buffers at one moment and none at the next. This allocator keeps them by size and
 /// gives whole pages back to the system; glibc's keeps what lies between two small ones for ever.

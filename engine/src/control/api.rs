@@ -24,8 +24,8 @@ use tokio::sync::mpsc;
 
 use super::exposition;
 use super::keep;
-use super::table::Table;
 use crate::proxy::gateway::Gateway;
+use crate::table::Table;
 
 /// Largest table that is taken in.
 const TABLE_MAX: usize = 64 * 1024 * 1024;

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use super::table::Table;
+use crate::table::Table;
 
 /// Writes the table so that a reader sees the old one or the new one whole.
 ///

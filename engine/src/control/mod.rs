@@ -1,9 +1,6 @@
-//! What the node says to the gateway and hears from it: the routing table and where it is kept, events, and
-//! the HTTP API on a Unix socket, its figures for Prometheus among them.
+//! The HTTP API on a Unix socket by which the node tells the gateway what to do and asks how it goes, and where the last
+//! table is kept.
 
 pub mod api;
-pub mod events;
 pub mod exposition;
 pub mod keep;
-pub mod policy;
-pub mod table;

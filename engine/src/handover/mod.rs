@@ -5,7 +5,7 @@
 //!
 //! What goes over the socket: from the predecessor descriptors, each message with one byte and the lock first;
 //! then a line of JSON ([`Estate`]). From the successor the byte `R` once it serves. From then on the
-//! predecessor's [`Remainder`]s, a line each. Either side's end before `R` leaves all as it was.
+//! predecessor's [`Remainder`](crate::proxy::accounts::Remainder)s, a line each. Either side's end before `R` leaves all as it was.
 
 pub mod succession;
 
@@ -25,7 +25,7 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::control::table::Table;
+use crate::table::Table;
 
 /// Longest silence of the other side in the middle of a handover.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -40,10 +40,6 @@ pub struct Estate {
     /// The addresses of the listening sockets, in the order in which they were sent.
     pub listeners: Vec<SocketAddr>,
 }
-
-/// Requests in flight at the predecessor, by instance and generation.
-#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Remainder(pub Vec<(String, u64, u64)>);
 
 /// All that a successor has been given.
 pub struct Inherited {

@@ -13,7 +13,8 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::UnixListener;
 use tokio::time::Instant;
 
-use super::{Estate, Remainder, give, say_ready, write_line};
+use super::{Estate, give, say_ready, write_line};
+use crate::proxy::accounts::Remainder;
 use crate::proxy::gateway::Gateway;
 
 /// How often the successor is told what is left, where that has changed.

@@ -18,8 +18,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde_json::json;
 
 use super::trace::Trace;
-use crate::control::table;
 use crate::sync::lock;
+use crate::table;
 
 /// Lines that may wait for the writer.
 const LINES_MAX: usize = 16 * 1024;

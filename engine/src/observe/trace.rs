@@ -5,7 +5,7 @@
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::chance::chance;
-use crate::proxy::headers::{find, remove};
+use crate::fields::{find, remove};
 
 /// The header of a trace.
 pub static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");

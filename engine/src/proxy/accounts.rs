@@ -4,11 +4,15 @@
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use super::target::Target;
-use crate::handover::Remainder;
 use crate::sync::lock;
+
+/// Requests in flight at a gateway, by instance and generation.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remainder(pub Vec<(String, u64, u64)>);
 
 /// See the module.
 #[derive(Default)]

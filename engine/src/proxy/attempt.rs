@@ -27,8 +27,8 @@ use super::pools;
 use super::problem::Reason;
 use super::tunnel::Tunnel;
 use super::upstream::Upstream;
-use crate::control::policy::Protocol;
 use crate::dispatch::Failure;
+use crate::table::policy::Protocol;
 
 /// How long the head of a small answer is held back for its body, so that an instance that dies in between
 /// costs the client nothing.

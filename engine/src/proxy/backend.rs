@@ -15,11 +15,11 @@ use super::revisions::{self, Avoid, Dealer, Figures};
 use super::sticky;
 use super::target::Target;
 use crate::chance::{self, Chance};
-use crate::control::events::{Event, Kind};
-use crate::control::table;
 use crate::dispatch::{self, Budget, Next, Notice, Outcome, Refusal, Service, TargetInfo, TargetKey, Ticket, Time};
+use crate::observe::events::{Event, Kind};
 use crate::observe::figures::Counted;
 use crate::sync::{Count, lock};
+use crate::table;
 
 /// One service: places, queue, targets, counts. All workers share it, so that its queue is one queue.
 pub struct Backend {

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use super::accounts::Accounts;
 use super::connections::Connections;
 use super::stamps::Stamps;
-use crate::control::events::Events;
 use crate::dispatch::Time;
+use crate::observe::events::Events;
 use crate::observe::log::AccessLog;
 
 /// See the module.

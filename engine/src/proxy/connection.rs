@@ -22,8 +22,8 @@ use super::plain_http1::Next;
 use super::stream::Stream;
 use super::wire::{Wire, WireIo};
 use super::{http1, http2, plain_http1, tcp};
-use crate::control::table::Mode;
 use crate::sync::lock;
+use crate::table::Mode;
 
 /// What is read at once of a connection on which nothing has been said yet: most heads fit.
 const FIRST_READ: usize = 2048;

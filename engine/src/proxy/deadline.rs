@@ -7,10 +7,9 @@
 
 use std::time::Duration;
 
+use crate::fields::find;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
-
-use super::headers::find;
 
 static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 static REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout");

@@ -15,8 +15,8 @@ use tokio::sync::oneshot;
 
 use super::turn;
 use super::workers;
-use crate::control::table::Target;
 use crate::sync::lock;
+use crate::table::Target;
 
 /// What is known of a process at the moment its watch begins.
 enum Watched {

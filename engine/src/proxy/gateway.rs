@@ -17,9 +17,9 @@ use super::listen::{self, Face, Listening};
 use super::pools;
 use super::route::{Route, Routes};
 use super::workers::Workers;
-use crate::control::events::{Event, Kind};
-use crate::control::table::{self, Table};
+use crate::observe::events::{Event, Kind};
 use crate::sync::lock;
+use crate::table::{self, Table};
 
 /// An address that could not be bound, and why.
 #[derive(Debug)]

@@ -6,8 +6,8 @@ use std::fmt::Write;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 
-use super::headers::find;
 use super::problem::{Problem, Reason};
+use crate::fields::find;
 
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 static GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");

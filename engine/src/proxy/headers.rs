@@ -14,24 +14,6 @@ pub static UNISONO_MIRROR: HeaderName = HeaderName::from_static("unisono-mirror"
 const ADDED: usize = 9;
 static VIA: HeaderValue = HeaderValue::from_static("1.1 unisono");
 
-/// Up to so many fields it costs less to look at all names than to hash the one that is looked for.
-const FEW: usize = 24;
-
-/// The first value of a header that most heads have not.
-pub fn find<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
-    if headers.len() > FEW {
-        return headers.get(name);
-    }
-    headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
-}
-
-/// Cuts out a header that most heads have not.
-pub fn remove(headers: &mut HeaderMap, name: &HeaderName) {
-    if find(headers, name).is_some() {
-        headers.remove(name);
-    }
-}
-
 /// What was asked of this one connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Asked {

@@ -17,8 +17,8 @@ use super::common::Common;
 use super::connections::Seat;
 use super::route::Routes;
 use super::tls::Certificates;
-use crate::control::table;
 use crate::sync::lock;
+use crate::table;
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 4096;

@@ -15,8 +15,8 @@ use super::outbound::Outbound;
 use super::problem::Reason;
 use super::revisions::Avoid;
 use super::seek::Seeking;
-use crate::control::table::Mirror;
 use crate::dispatch::Class;
+use crate::table::Mirror;
 
 /// Copies that are on their way to one service at once; with bodies of at most 64 KiB each.
 const COPIES_MAX: u64 = 256;

@@ -25,6 +25,7 @@ use super::problem::{Problem, Reason};
 use super::stamps::{Stamps, UNISONO_CLOCK};
 use super::upload::{Fault, SendBody, Upload};
 use crate::dispatch::Class;
+use crate::fields;
 use crate::observe::record::Record;
 use crate::observe::trace::{TRACEPARENT, Trace};
 
@@ -95,13 +96,13 @@ impl Outbound {
             headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
         }
-        if headers::find(&headers, &header::HOST) != Some(host) {
+        if fields::find(&headers, &header::HOST) != Some(host) {
             headers.insert(header::HOST, host.clone());
         }
-        headers::remove(&mut headers, &UNISONO_MIRROR);
+        fields::remove(&mut headers, &UNISONO_MIRROR);
         headers::drop_claims(&mut headers);
         let mut identity = Some(client.identity(host));
-        let asks = headers::find(&headers, &header::EXPECT).is_some();
+        let asks = fields::find(&headers, &header::EXPECT).is_some();
         let expects = asks && version >= Version::HTTP_11 && framing != Framing::Length(0);
         if asks && !expects {
             headers.remove(header::EXPECT);
@@ -116,7 +117,7 @@ impl Outbound {
             trace.write(&mut headers);
             stamps.write(&mut headers);
         }
-        let is_marked = headers::find(&headers, &IDEMPOTENCY_KEY).is_some();
+        let is_marked = fields::find(&headers, &IDEMPOTENCY_KEY).is_some();
         let idempotent = !upgrade && (is_idempotent(&method) || is_marked);
         let reads = [Method::GET, Method::HEAD, Method::OPTIONS].contains(&method);
         let may_be_doubled = !upgrade && (reads || is_marked);

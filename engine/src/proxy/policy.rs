@@ -5,9 +5,9 @@ use std::time::Duration;
 use http::header::HeaderMap;
 
 use super::sticky;
-use crate::control::policy::{HashOn, Hedge, Retry};
-use crate::control::table;
 use crate::dispatch;
+use crate::table;
+use crate::table::policy::{HashOn, Hedge, Retry};
 
 /// What a service's requests are held to; see `table.py` for the meaning of each.
 #[derive(Clone, Debug)]

@@ -10,9 +10,9 @@ use http::StatusCode;
 use http::header::HeaderMap;
 use serde_json::{Value, json};
 
-use crate::control::table::{HeaderMatch, Share};
 use crate::dispatch::TargetKey;
 use crate::sync::Count;
+use crate::table::{HeaderMatch, Share};
 
 /// The first bucket's upper end.
 const FIRST: Duration = Duration::from_micros(250);

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use super::backend::Backend;
-use crate::control::table::{Priority, Rule};
 use crate::dispatch::Class;
+use crate::table::{Priority, Rule};
 
 /// The rules of one listener, longest path first; of equal paths the one that names a host comes first.
 #[derive(Default)]

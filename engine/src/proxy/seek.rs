@@ -8,9 +8,9 @@ use tokio::time::Instant;
 use super::backend::Backend;
 use super::place::Place;
 use super::revisions::Avoid;
-use crate::control::events::Kind;
-use crate::control::policy::Retry;
 use crate::dispatch::{self, Ask, Class, Refusal, Sought, TargetKey, Ticket};
+use crate::observe::events::Kind;
+use crate::table::policy::Retry;
 
 /// Why no place was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

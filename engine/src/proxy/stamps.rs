@@ -9,8 +9,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
-use super::headers::find;
 use crate::clock::Clock;
+use crate::fields::find;
 
 /// The header of a stamp.
 pub static UNISONO_CLOCK: HeaderName = HeaderName::from_static("unisono-clock");

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use super::revisions::Figures;
 use super::sticky;
-use crate::control::policy::Protocol;
-use crate::control::table;
 use crate::sync::{Count, lock};
+use crate::table;
+use crate::table::policy::Protocol;
 
 static SERIAL: AtomicU64 = AtomicU64::new(0);
 

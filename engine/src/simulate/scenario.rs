@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
-use crate::control::policy::{Balance, Concurrency};
 use crate::dispatch::Time;
+use crate::table::policy::{Balance, Concurrency};
 
 const INSTANCES_MAX: usize = 10_000;
 const REQUESTS_MAX: usize = 10_000_000;

@@ -3,7 +3,7 @@ The routing table: all that the gateway needs to know, as plain data.
 
 The node makes it (from the store and from what it sees of its instances) and the gateway follows it.
 A table is whole, never a difference, and bears a version that only rises; the gateway refuses an older
-one. The engine reads the same shape (``engine/src/control/table.rs``); JSON is its form on the wire and
+one. The engine reads the same shape (``engine/src/table``); JSON is its form on the wire and
 on the gateway's disk.
 """
 

@@ -8,7 +8,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use super::policy::{Balance, Concurrency, HashOn, HeaderMatch, Hedge, Mirror, Protocol, Retry, Share, Sticky};
+pub mod policy;
+
+pub use policy::{Balance, Concurrency, HashOn, HeaderMatch, Hedge, Mirror, Protocol, Retry, Share, Sticky};
 
 /// Everything the gateway follows, at one version.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -325,5 +327,4 @@ fn weight() -> u32 {
 }
 
 #[cfg(test)]
-#[path = "table_tests.rs"]
 mod tests;
