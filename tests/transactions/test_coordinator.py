@@ -263,6 +263,23 @@ async def test_a_branch_that_was_never_called_does_not_wait_for_what_is_undone(b
     assert 0 == bench.party.count()["b", "try"]
 
 
+async def test_what_was_waited_for_in_vain_is_told(bench: Bench) -> None:
+    """A wrong address, say: who asked learns it from the reason, without looking through the timeline."""
+
+    async def script(asked: Asked) -> Says:
+        if asked.op != "action" or asked.branch == "a":
+            return Says()
+        return Says(404) if asked.branch == "b" else Says(302, {"location": "/elsewhere"})
+
+    bench.party.script = script
+    view = await bench.run("saga", "a", "b", "c", timeout_ms=300)
+
+    assert (
+        "its time was over before it was decided: branch b answered action with 404;"
+        " branch c answered action with 302 (redirects are not followed)" == view["reason"]
+    )
+
+
 async def test_a_wall_clock_that_is_set_back_prolongs_no_transaction(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

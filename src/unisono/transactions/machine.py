@@ -175,8 +175,8 @@ class Transaction:
         check_end(self.writing or self.status, self.reason, commit=False)
         return self._decide(Cause.GIVEN_UP, reason)
 
-    def expire(self) -> list[Instruction]:
-        """The deadline has come; after a decision that means nothing."""
+    def expire(self, waited_for: str = "") -> list[Instruction]:
+        """The deadline has come; after a decision that means nothing. ``waited_for``: what was missing."""
         if self.status not in OPEN or self.writing is not None:
             return []
         if self.question is not None:
@@ -184,7 +184,9 @@ class Transaction:
                 self._closing = True
                 self._move(Cause.CLOSED)
             return self._go_on()
-        return self._decide(Cause.EXPIRED, "its time was over before it was decided")
+        return self._decide(
+            Cause.EXPIRED, f"its time was over before it was decided{waited_for and ': ' + waited_for}"
+        )
 
     def sent(self, branch: Branch, op: str) -> None:
         """A call leaves now: from here on it may have happened."""

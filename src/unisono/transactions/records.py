@@ -9,7 +9,9 @@ not read the final ones.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from pydantic_core import from_json, to_json
@@ -28,6 +30,7 @@ FLOOR = "coordinator-floor"
 """Holds the time (seconds since the epoch), by node, up to which gids may have been forgotten."""
 
 MAX_TIMELINE = 200  # calls that are remembered of one transaction
+_LAST_WORDS = 3  # branches that the reason of an abort tells of
 
 _log = logging.getLogger("unisono.transactions")
 
@@ -87,6 +90,21 @@ class Record:
         if len(self.timeline) >= MAX_TIMELINE:
             del self.timeline[MAX_TIMELINE // 2]
         self.timeline.append([round(at, 3), branch, op, status, str(answer), round(took_ms, 1), note])
+
+    def last_words(self, branches: Iterable[str]) -> str:
+        """What the latest calls of some branches came to, of the first few of them."""
+        latest = {line[1]: line for line in self.timeline}
+        told = []
+        for id in islice(branches, _LAST_WORDS):
+            line = latest.get(id)
+            if line is None:
+                told.append(f"branch {id} has not answered")
+            else:
+                _, _, op, status, _, _, note = line
+                told.append(
+                    f"branch {id} answered {op} with {status or 'nothing that counts'}{note and f' ({note})'}"
+                )
+        return "; ".join(told)
 
     def encode(self) -> bytes:
         """

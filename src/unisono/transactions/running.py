@@ -23,7 +23,7 @@ from unisono.transactions.modes import QUESTION
 from unisono.transactions.participants import Timer, pause_before
 from unisono.transactions.records import Record
 from unisono.transactions.runtime import Runtime
-from unisono.transactions.states import FINAL, OPEN, Answer, Branch, Kind
+from unisono.transactions.states import FINAL, OPEN, Answer, Branch, Kind, State
 from unisono.transactions.submission import BranchSpec
 from unisono.transactions.targets import locate
 from unisono.transactions.views import branch_view, view_of
@@ -269,7 +269,8 @@ class Running:
 
     def _expire(self) -> None:
         self._deadline = None
-        self.do(self.machine.expire())
+        waiting = [branch.id for branch in self.machine.branches.values() if branch.state is State.FORWARD]
+        self.do(self.machine.expire(self.record.last_words(waiting)))
 
     # Calling.
 
