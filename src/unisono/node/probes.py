@@ -20,7 +20,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from types import MappingProxyType
 
-from unisono.node import processes, surroundings
+from unisono.node import processes
+from unisono.node.drivers import surroundings
 from unisono.node.drivers.base import CannotStart
 from unisono.spec.model import HealthCheck, ServiceSpec
 

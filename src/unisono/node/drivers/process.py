@@ -5,8 +5,8 @@ Each instance leads a session of its own, writes into its own pipes and knows no
 outlives it. A restarted node finds it by what its status says (pid, start time, boot), or, when it was
 started but never written down, by the marks in its environment.
 
-What a program needs to start is :mod:`.startable`'s, its variables and its user are
-:mod:`unisono.node.surroundings`', limits :mod:`unisono.node.cgroups`', ports :mod:`unisono.node.ports`'.
+What a program needs to start is :mod:`.startable`'s, its variables and its user are :mod:`.surroundings`',
+limits :mod:`unisono.node.cgroups`', ports :mod:`unisono.node.ports`'.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from unisono.control.records import Instance, Status
-from unisono.node import processes, surroundings
+from unisono.node import processes
 from unisono.node.cgroups import Cgroups, Group
-from unisono.node.drivers import startable
+from unisono.node.drivers import startable, surroundings
 from unisono.node.drivers.base import CannotStart, Ended, Order, Orphan, Running
 from unisono.node.identity import Identities, Identity
 from unisono.node.paths import StateFolder

@@ -17,7 +17,7 @@ from typing import Any
 from unisono.node.cgroups import Group
 from unisono.node.drivers import enter
 from unisono.node.drivers.base import CannotStart
-from unisono.node.surroundings import account_of
+from unisono.node.drivers.surroundings import account_of
 from unisono.spec.model import ServiceSpec
 
 # Enters the control groups whose cgroup.procs come before "--", then becomes the command after it.
