@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 
 import pytest
 
@@ -100,6 +101,41 @@ async def test_an_ambiguous_head_is_refused_and_reaches_no_instance(stage: Stage
     closed = await client.is_closed()
 
     assert (answer.status, closed, backend.heads) == (400, True, [])
+
+
+CHUNKED_FIRST = {
+    "a body": POST + CHUNKED + b"\r\n5\r\nhello\r\n0\r\n\r\n",
+    "a body with trailers": POST + CHUNKED + b"Trailer: T\r\n\r\n5\r\nhello\r\n0\r\nT: 1\r\n\r\n",
+    "a body for nobody": POST.replace(b" /", b" /nowhere") + CHUNKED + b"\r\n5\r\nhello\r\n0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("first", CHUNKED_FIRST.values(), ids=CHUNKED_FIRST)
+async def test_no_ambiguous_head_passes_behind_a_chunked_body(stage: Stage, first: bytes) -> None:
+    """Where the body was not read to its end, and the next head's place is unknown, the connection ends."""
+    stage.rules = (Rule(service="shop/web", path="/a"),)
+
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.head()
+            await peer.reader.readuntil(b"0\r\n")
+            while await peer.reader.readline() != b"\r\n":
+                pass
+            await peer.say(OK)
+
+    (instance,) = await stage.serve(script)
+    client = await stage.connect()
+    await client.say(first.replace(b" / ", b" /a "))
+    reached = (await client.answer()).status == 200
+
+    heard = b""
+    async with asyncio.timeout(30):
+        with suppress(ConnectionError):
+            await client.say(POST.replace(b" / ", b" /a ") + b"Content-Length: 5\r\n" + CHUNKED + EMPTY)
+            heard = await client.reader.read()
+
+    assert heard.startswith(b"HTTP/1.1 400 ") if reached else heard == b""
+    assert len(instance.heads) == reached
 
 
 @pytest.mark.parametrize(

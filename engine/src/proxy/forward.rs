@@ -45,6 +45,7 @@ pub async fn answer(client: Rc<ClientState>, request: Request<Inflow>) -> Respon
         }
         Err(problem) => {
             let ends = matches!(problem.reason, Reason::BadRequest | Reason::BodyTooSlow)
+                || client.wire.has_lost_place()
                 || client.listening.ends_connections();
             let refusal = if is_grpc { grpc::refusal(&problem) } else { problem.response(&trace) };
             let (mut parts, text) = refusal.into_parts();

@@ -74,6 +74,11 @@ impl HeadTap {
         head.fault
     }
 
+    /// Whether a body of unknown length has not been read to its end, so that nobody knows where the next head begins.
+    pub fn is_lost(&self) -> bool {
+        self.lost
+    }
+
     /// A body of unknown length has been read to its end.
     pub fn body_ended(&mut self) {
         self.lost = false;

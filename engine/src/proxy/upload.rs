@@ -200,8 +200,7 @@ impl State {
         };
         Poll::Ready(match frame {
             None => {
-                self.ended = true;
-                self.wire.body_ended();
+                self.ends();
                 None
             }
             Some(Err(error)) => Some(Err(self.fails(Fault::Broken, BodyError::Broken(error)))),
@@ -212,6 +211,8 @@ impl State {
     fn note(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BodyError> {
         if let Some(trailers) = frame.trailers_ref() {
             self.trailers = Some(trailers.clone());
+            // Nothing comes behind them, and nobody may ask.
+            self.ends();
         }
         let Some(data) = frame.data_ref() else { return Ok(frame) };
         if piled::is_tiny(data.len()) {
@@ -233,6 +234,11 @@ impl State {
             kept.push(data.clone());
         }
         Ok(frame)
+    }
+
+    fn ends(&mut self) {
+        self.ended = true;
+        self.wire.body_ended();
     }
 
     fn fails(&mut self, fault: Fault, error: BodyError) -> BodyError {

@@ -128,6 +128,11 @@ impl Wire {
         }
     }
 
+    /// Whether the next head could not be looked at: the body before it, of unknown length, was not read to its end.
+    pub fn has_lost_place(&self) -> bool {
+        self.heads(|tap| tap.is_lost()).unwrap_or(false)
+    }
+
     /// A body came in to its end.
     pub fn body_ended(&self) {
         self.heads(HeadTap::body_ended);
