@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
 
 import pytest
 
 from tests.client.participant.worlds import Caller, World
 from unisono.client import participant
-from unisono.client.participant.drivers import is_async
-from unisono.client.participant.steps import Begin
 
 
 async def test_a_forward_call_takes_effect_and_answers_what_the_code_returned(world: World) -> None:
@@ -288,9 +285,9 @@ async def test_17_a_late_call_is_refused_after_its_row_was_purged(world: World) 
     old = {"Transaction_Began": str(int((time.time() - 100 * 86_400) * 1000))}
     for op in ("try", "confirm"):
         await call(op, **old)
-    _age(world)
+    world.age()
 
-    purged = await _purge(world)
+    purged = await world.purge()
     late = [await call(op, **old) for op in ("try", "confirm", "cancel")]
 
     assert 1 == purged
@@ -303,9 +300,9 @@ async def test_17_a_try_that_nobody_finished_is_never_purged(world: World) -> No
     """Its cancel may still come, and must find it."""
     call = Caller(world.tcc())
     await call("try")
-    _age(world)
+    world.age()
 
-    purged = await _purge(world)
+    purged = await world.purge()
     cancelled = await call("cancel")
 
     assert (0, 204, 1) == (purged, cancelled.status_code, world.effects("cancel"))
@@ -353,65 +350,3 @@ async def test_msg_actions_run_once_and_can_not_refuse(world: World) -> None:
 
     assert (500, 200, yes.text) == (no.status_code, again.status_code, again.text)
     assert 1 == world.effects()
-
-
-@pytest.mark.parametrize("first", ["commit", "question", "rollback"])
-async def test_a_message_is_sent_exactly_if_the_own_transaction_committed(world: World, first: str) -> None:
-    """Whoever inserts the row first, the transaction or the question, decides; the answer never changes."""
-    messages = participant.Messages(world.database)
-    app = Caller(messages)  # type: ignore[arg-type] # an ASGI application as well
-    ask = {"branch": "00", "Transaction-Mode": "msg"}
-
-    if first == "question":
-        await app("query_prepared", **ask)  # type: ignore[arg-type]
-    recorded = await _own_transaction(messages, keep=first != "rollback")
-    answers = [await app("query_prepared", **ask) for _ in range(2)]  # type: ignore[arg-type]
-
-    assert (first != "question") is recorded
-    assert [204 if first == "commit" else 409] * 2 == [answer.status_code for answer in answers]
-
-
-async def test_a_message_whose_row_was_purged_is_not_said_to_have_failed(world: World) -> None:
-    """Nobody knows any more: neither yes nor no, and the row that would refuse the commit is not written."""
-    messages = participant.Messages(world.database)
-    app = Caller(messages)  # type: ignore[arg-type] # an ASGI application as well
-    await _own_transaction(messages, keep=True)
-    _age(world)
-    await _purge(world)
-    began = str(int((time.time() - 50 * 86_400) * 1000))
-
-    answer = await app("query_prepared", branch="00", Transaction_Mode="msg", Transaction_Began=began)
-
-    assert 500 == answer.status_code
-    assert "purged" in answer.json()["detail"]
-
-
-async def _own_transaction(messages: participant.Messages, *, keep: bool) -> bool:
-    """Record a message in a transaction of one's own; whether it could be."""
-    driver: Any = messages.driver
-    begin = Begin(lock_ms=1000, statement_ms=10_000)
-    try:
-        if is_async(driver):
-            async with driver.session() as session:
-                await session.begin(begin)
-                await messages.record(session.handle, "t1")
-                await session.end(keep=keep)
-        else:
-            with driver.session() as session:
-                session.begin(begin)
-                messages.record_sync(session.handle, "t1")
-                session.end(keep=keep)
-    except participant.Refused:
-        return False
-    return True
-
-
-def _age(world: World) -> None:
-    """Make all rows a hundred days older."""
-    world.read(f"UPDATE txn_fence SET created = created - {100 * 86_400_000}")
-
-
-async def _purge(world: World) -> int:
-    if world.is_async:
-        return await participant.purge_fence_async(world.database)
-    return participant.purge_fence(world.database)

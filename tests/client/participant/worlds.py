@@ -65,6 +65,16 @@ class World:
         )
         return tuple(rows[0]) if rows else None
 
+    def age(self) -> None:
+        """Make all rows of the fence a hundred days older."""
+        self.read(f"UPDATE txn_fence SET created = created - {100 * 86_400_000}")
+
+    async def purge(self) -> int:
+        """Purge the fence; how many rows."""
+        if self.is_async:
+            return await participant.purge_fence_async(self.database)
+        return participant.purge_fence(self.database)
+
     # -- the participant ---------------------------------------------------------------------------
 
     def saga(self, **settings: Any) -> Participant:
