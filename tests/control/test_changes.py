@@ -7,7 +7,7 @@ import pytest
 from tests.control.asking import apply, finish, rollout_of, service_of, state
 from tests.control.factories import APP, application, spec
 from unisono.control import commands
-from unisono.control.errors import Conflict, Invalid, NotFound
+from unisono.control.errors import Conflict, Invalid, NotFound, nearest
 from unisono.control.records import (
     Revision,
     RolloutPhase,
@@ -53,6 +53,23 @@ async def test_names_the_nearest(store: SqliteStore) -> None:
         await commands.scale(store, APP, "payment", 1)
     with pytest.raises(NotFound, match=r"no application shpo; did you mean shop\?"):
         await commands.restart(store, "shpo")
+
+
+async def test_names_what_there_is(store: SqliteStore) -> None:
+    """Where no name is near, the message names those that there are."""
+    await apply(store, application(spec("orders"), spec("payments")))
+
+    with pytest.raises(NotFound, match=r"has no service nope; it has orders, payments$"):
+        await commands.undo(store, APP, "nope")
+    with pytest.raises(NotFound, match=r"no application else; there is shop$"):
+        await commands.restart(store, "else")
+
+
+def test_names_only_so_many() -> None:
+    """Of very many names a message has the first ten and how many more there are."""
+    ending = nearest("nope", [f"s{number:02}" for number in range(13)])
+
+    assert ending == "; it has s00, s01, s02, s03, s04, s05, s06, s07, s08, s09 and 3 more"
 
 
 async def test_restarts(store: SqliteStore) -> None:

@@ -280,7 +280,7 @@ async def test_refuses_what_can_not_run(store: SqliteStore, asked: ApplicationSp
 @pytest.mark.parametrize(
     ("one", "other", "message"),
     [
-        ({"routes": (Route(path="/x"),)}, {"routes": (Route(path="/x"),)}, r"same route \*/x"),
+        ({"routes": (Route(path="/x"),)}, {"routes": (Route(path="/x"),)}, "same route /x at any host"),
         ({"ports": (PublishedPort(port=80),)}, {"ports": (PublishedPort(port=80),)}, "same port"),
         (
             {"ports": (PublishedPort(port=80),)},

@@ -129,7 +129,7 @@ async def _watch(here: Context, application: str) -> AsyncIterator[bytes]:
 
 
 def _no_application(snapshot: Snapshot, name: str) -> str:
-    return f"there is no application {name}{nearest(name, snapshot.applications)}"
+    return f"there is no application {name}{nearest(name, snapshot.applications, has='there is')}"
 
 
 _APPLICATION = "/v1/applications/{application}"

@@ -28,10 +28,10 @@ def check_addresses(known: Snapshot, application: str, services: Iterable[Servic
         for route in spec.routes:
             other = routes.setdefault((route.host, route.path), owner)
             if other != owner:
-                shown = f"{route.host or '*'}{route.path}"
+                shown = f"{route.path} at {route.host or 'any host'}"
                 raise Conflict(
                     f"{owner} and {other} have the same route {shown}; give one another path or host",
-                    found=f"{shown} of {other}",
+                    found=f"{shown}, which is {other}'s",
                     wanted="a path or host of its own",
                 )
         for port in spec.ports:

@@ -206,8 +206,9 @@ def _names(known: Snapshot, application: str, services: Iterable[str] | None) ->
 
 def _find_application(known: Snapshot, application: str) -> None:
     if application not in known.applications:
+        instead = nearest(application, known.applications, has="there is")
         raise NotFound(
-            f"there is no application {application}{nearest(application, known.applications)}",
+            f"there is no application {application}{instead}",
             found=application,
             wanted=", ".join(sorted(known.applications)) or "an application that was applied",
         )

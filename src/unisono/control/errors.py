@@ -14,6 +14,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_SHOWN = 10  # names in a message; a file may have a thousand
+
 
 class CommandError(Exception):
     """A command that changed nothing; ``found`` is what stands in the way, ``wanted`` what would be right."""
@@ -36,7 +38,15 @@ class Invalid(CommandError):
     """It can never be done so."""
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
-    """A hint to the name that was probably meant, to end a message with; empty when none is near."""
-    near = difflib.get_close_matches(name, list(names), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+def nearest(name: str, names: Iterable[str], *, has: str = "it has") -> str:
+    """
+    What to end a message with that there is no ``name``: the name that was probably meant.
+
+    Where none is near, the first of those there are, in their order; empty when there is none.
+    """
+    known = sorted(names)
+    near = difflib.get_close_matches(name, known, n=1)
+    if near:
+        return f"; did you mean {near[0]}?"
+    more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+    return f"; {has} {', '.join(known[:_SHOWN])}{more}" if known else ""
