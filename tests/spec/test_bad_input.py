@@ -69,6 +69,10 @@ FILES: dict[str, tuple[str | bytes, str]] = {
         "found 10, want a number with its unit, such as 10s or 10ms",
     ),
     "a huge number": (WEB + f"    scale: {'9' * 5000}\n", "want a whole number from 0 to 1000"),
+    "tls at a service": (
+        WEB + "    tls: {certificate: web.pem, key: web.key}\n",
+        'found the unknown key "tls", want ports tls stands in one of ports, or at the top of the file',
+    ),
     "Compose of version 1": ("web:\n  command: sleep 1\n", "services stand under services:"),
     "an env_file that is a folder": (
         WEB + "    env_file: .\n",

@@ -26,6 +26,7 @@ _SYNONYMS = {
     "needs": "depends_on",
     "replicas": "scale",
     "run": "command",
+    "tls": "ports",
 }
 
 
@@ -67,20 +68,21 @@ class Model(BaseModel):
     @classmethod
     def _unknown(cls, data: MapNode, key: str) -> Problem:
         names = [*cls.model_fields, *cls.not_honoured]
-        near = difflib.get_close_matches(key.lower(), names, 1)
-        if not near and key in _SYNONYMS and _SYNONYMS[key] in names:
+        if _SYNONYMS.get(key) in names:
             near = [_SYNONYMS[key]]
+        else:
+            near = difflib.get_close_matches(key.lower(), names, 1)
         wanted = near[0] if near else "one of " + ", ".join(sorted(cls.model_fields))
         return Problem(
             mark=key_mark(data, key),
             path=field_path(data.path),
             found=f"the unknown key {quoted(key)}",
             wanted=wanted,
-            hint=cls._remedy(data[key]),
+            hint=cls._remedy(key, data[key]),
         )
 
     @classmethod
-    def _remedy(cls, _value: Node) -> str | None:
+    def _remedy(cls, _key: str, _value: Node) -> str | None:
         return None
 
 

@@ -253,6 +253,12 @@ class Service(Model):
     )
     build: Annotated[Node, ANYTHING] | None = Field(None, description="How a container's image is built.")
 
+    @classmethod
+    def _remedy(cls, key: str, _value: Node) -> str | None:
+        if key == "tls":
+            return "tls stands in one of ports, or at the top of the file for the address where routes are"
+        return None
+
 
 class File(Model):
     """A file of services."""
@@ -280,7 +286,7 @@ class File(Model):
     )
 
     @classmethod
-    def _remedy(cls, value: Node) -> str | None:
+    def _remedy(cls, _key: str, value: Node) -> str | None:
         if isinstance(value, MapNode) and not {"command", "image", "build"}.isdisjoint(value):
             return "services stand under services:"
         return None
