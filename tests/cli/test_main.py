@@ -67,6 +67,16 @@ def test_help(command: tuple[str, ...]) -> None:
             "invalid value for '--format': 'xml' is not one of 'yaml', 'json'",
             "unisono config",
         ),
+        (
+            ("logs", "--tail", "x"),
+            "invalid value for '--tail' / '-n': found 'x', want a valid integer",
+            "unisono logs",
+        ),
+        (
+            ("logs", "--tail", "100001"),
+            "invalid value for '--tail' / '-n': found '100001', want less than or equal to 100000",
+            "unisono logs",
+        ),
         (("--file",), "option '--file' requires an argument", "unisono"),
     ],
 )

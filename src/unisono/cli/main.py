@@ -112,6 +112,7 @@ def demo(json: JsonOption = False) -> None:
 
 # What typer raises where a command is used wrongly. It has no public name: it is the base of one that has.
 _WrongUsage: type[Exception] = typer.BadParameter.__mro__[1]
+_SHOWN = 60  # characters of a wrong value that a message repeats
 
 
 def main() -> None:
@@ -149,9 +150,21 @@ def _end_of_wrong_usage(error: Any) -> None:
     words = " ".join(error.format_message().replace("Value error, ", "").split()).rstrip(".")
     if not words:
         sys.exit(Code.USAGE)
+    if error.__cause__ is not None:
+        words = _with_the_found(words, error.__cause__)
     command = error.ctx.command_path if error.ctx else "unisono"
     message = words[0].lower() + words[1:]
     _end(CommandFailed(message, code=Code.USAGE, hint=f"`{command} -h` shows how"))
+
+
+def _with_the_found(words: str, cause: BaseException) -> str:
+    """What typer says of a value that is no such number says what would be right only."""
+    from pydantic import ValidationError  # noqa: PLC0415 - slow, and for this alone
+
+    if not isinstance(cause, ValidationError):
+        return words
+    found = str(cause.errors(include_url=False)[0]["input"])[:_SHOWN]
+    return words.partition(", unable to parse")[0].replace("Input should be", f"found {found!r}, want")
 
 
 def _end(failure: CommandFailed) -> None:
