@@ -75,7 +75,7 @@ def test_an_etcd_that_is_not_there(site: Site) -> None:
     assert result.code != 0
     assert "no member of the etcd at etcd://127.0.0.1:1/shop answered" in result.err
     assert site.processes() == []
-    assert not (site.state / "store").exists()
+    assert not site.state.exists()
 
 
 @pytest.mark.parametrize(

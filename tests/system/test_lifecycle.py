@@ -53,6 +53,15 @@ def test_down_leaves_no_process(shop: Site) -> None:
     assert shop.processes() == []
 
 
+def test_down_leaves_no_socket(shop: Site) -> None:
+    """After `down` nothing in the state folder pretends to be answered."""
+    before = [path.name for path in shop.state.iterdir() if path.is_socket()]
+    shop.run("down")
+
+    assert {"api.sock", "services.sock", "behind.sock"} <= set(before)
+    assert [path.name for path in shop.state.iterdir() if path.is_socket()] == []
+
+
 def test_down_where_all_is_gone_before_it_looks(site: Site) -> None:
     """An application that goes faster than it can be watched is down, and not unknown."""
 

@@ -66,7 +66,13 @@ def up(
     client = target.client()
     options = {"--listen": listen, "--store": store, "--store-password-file": store_password_file}
     is_new = not target.folder.path.exists()
-    started_node = _ensure_node(target, options)
+    try:
+        started_node = _ensure_node(target, options)
+    except CommandFailed:
+        folder = target.folder
+        if is_new and not folder.store_file.exists() and not folder.kept_store.exists():
+            folder.discard()  # it came to no store, so there is nothing in it
+        raise
     before = watching.rollouts(watching.look(client, name))
     try:
         client.apply(name, files.body(loaded.application))

@@ -37,8 +37,9 @@ Take = Callable[[str, int], Awaitable[int]]
 class Plane:
     """Serves from :meth:`open` to :meth:`close`."""
 
-    def __init__(self, store: LocalStore, server: StateServer, take: Take) -> None:
+    def __init__(self, store: LocalStore, server: StateServer, behind: Path, take: Take) -> None:
         self._store = store
+        self._behind = behind
         self._server = server
         self._take = take
         self._loop = asyncio.get_running_loop()
@@ -62,7 +63,7 @@ class Plane:
         """
         tokens = await Tokens.load(store)
         server = StateServer(listener.fileno(), str(behind), tokens.secret)
-        plane = cls(store, server, take)
+        plane = cls(store, server, behind, take)
         found = store.follow(ROOT, plane._follow)
         entries = [(e.key, (e.value, e.created, e.modified)) for e in found.entries]
         server.apply(entries, found.revision)
@@ -76,12 +77,13 @@ class Plane:
         self._server.learn(credentials.encode("latin-1"), prefix)
 
     async def close(self) -> None:
-        """Take no more connections, answer what was asked, then let go of the store."""
+        """Take no more connections, answer what was asked, then let go of the store and the socket behind."""
         await asyncio.to_thread(self._server.close)
         self._closed = True
         self._loop.remove_reader(self._server.writes_descriptor())
         self._loop.remove_reader(self._server.timestamps_descriptor())
         self._store.unfollow(self._follow)
+        self._behind.unlink(missing_ok=True)
         if begun := self._giving | ({self._writing} if self._writing is not None else set()):
             await asyncio.wait(begun)
 
