@@ -87,7 +87,7 @@ def demo(json: JsonOption = False) -> None:
     else:
         show(outcome)
     if not outcome.succeeded:
-        raise CommandFailed("; ".join(outcome.problems) or "requests failed")
+        raise CommandFailed("; ".join(outcome.problems) or failures_of(outcome))
 
 
 def find_shop() -> Path:
@@ -271,6 +271,22 @@ def show(outcome: Outcome) -> None:
         console.print(
             f"kill -9 to ready again, the start of the service in it: {median:.2f} s, {worst:.2f} s at worst"
         )
+
+
+def failures_of(outcome: Outcome) -> str:
+    """How many requests failed during what, with the answers that they had."""
+    said = []
+    for one in outcome.phases:
+        if not one.requests:
+            said.append(f"no request was sent while {one.name}")
+        elif one.failures:
+            answers = [
+                f"{n} times {status}" for status, n in sorted(one.statuses.items()) if int(status) >= 400
+            ]
+            unanswered = one.requests - sum(one.statuses.values())
+            answers += [f"{unanswered} times no answer"] if unanswered else []
+            said.append(f"{one.failures} of {one.requests} failed while {one.name}: {', '.join(answers)}")
+    return "; ".join(said)
 
 
 def as_data(outcome: Outcome) -> dict[str, Any]:
