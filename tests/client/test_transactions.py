@@ -298,6 +298,25 @@ def test_an_answer_that_got_lost_is_asked_for_again() -> None:
     assert "committed" == end.value.value.status
 
 
+@pytest.mark.parametrize("asked", ["submit", "commit"])
+def test_nobody_waits_beyond_the_deadline_for_what_cant_be_undone(asked: str) -> None:
+    """By then it is decided, though a dead participant is told for as long as it takes."""
+    plan = Plan(mode="tcc", timeout=0.5, gid="g1", status="active")
+    steps = plan.submit([]) if asked == "submit" else plan.commit()
+    first = next(steps)
+    undecided = {"decision": None, "status": "preparing"}
+    look = steps.send(Told(status=202, content=undecided, headers={}))
+    plan._deadline = time.monotonic() - 1
+    later = steps.send(Told(status=200, content=undecided, headers={}))
+
+    assert isinstance(first, Ask)
+    assert isinstance(look, Ask)
+    assert isinstance(later, Ask)
+    assert all(0 < ask.wait <= 0.5 for ask in (first, look, later))
+    with pytest.raises(client.Aborted):
+        steps.send(Told(status=200, content={"decision": "abort", "status": "aborting"}, headers={}))
+
+
 def test_a_commit_at_a_node_that_was_taken_over_from_is_looked_up() -> None:
     """The node that has it now may have been told to commit, so it did not just not happen."""
     plan = Plan(mode="tcc", timeout=10, gid="g1", status="active")

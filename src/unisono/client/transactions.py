@@ -31,6 +31,7 @@ TIMEOUT = 30.0  # seconds until a transaction must be decided
 GRACE = 15.0  # seconds to learn what was decided, after it must have been
 ABORT_WAIT = 5.0  # seconds that leaving a block by an exception may wait for the abort
 _WAIT_MS = 30_000
+_LOOK_MS = 200
 _PAUSE = 0.1
 _UNKNOWN, _ELSEWHERE = 404, 421  # statuses
 
@@ -255,7 +256,7 @@ class Plan:
 
     def commit(self) -> Steps[Outcome]:
         """Decide to commit, and learn what became of it."""
-        told = yield from self._sure(self._post(":commit", {"wait_ms": _WAIT_MS}))
+        told = yield from self._sure(self._post(":commit", {"wait_ms": self._patience_ms()}))
         if told.status == 409:
             self.status = "aborted"
             raise Aborted(self.gid, _detail(told))
@@ -272,23 +273,22 @@ class Plan:
 
     def submit(self, branches: Sequence[Branch]) -> Steps[Outcome]:
         """Submit it whole."""
+        wait = self._patience_ms()
         body = {
             "gid": self.gid,
             "mode": self.mode,
             "timeout_ms": self._timeout_ms(),
             "branches": listed(branches),
-            "wait_ms": _WAIT_MS,
+            "wait_ms": wait,
         }
-        told = yield from self._sure(
-            Ask(method="POST", path="/v1/transactions", body=body, wait=_WAIT_MS / 1000)
-        )
+        told = yield from self._sure(Ask(method="POST", path="/v1/transactions", body=body, wait=wait / 1000))
         _expect(told)
         return (yield from self._end(told.content))
 
     def _end(self, view: Mapping[str, Any]) -> Steps[Outcome]:
         """Wait until it is decided. Committed is not finished: branches may be told later, but surely."""
         while view["decision"] is None and view["status"] not in ("committed", "aborted"):
-            wait = min(_WAIT_MS, max(1, int((self._deadline + GRACE - time.monotonic()) * 1000)))
+            wait = self._patience_ms()
             ask = Ask(
                 method="GET",
                 path=f"/v1/transactions/{self.gid}",
@@ -318,8 +318,7 @@ class Plan:
             NotRunning: Not even the first request could be sent, so nothing happened.
             InDoubt: There was no answer until the deadline and a while beyond.
         """
-        if not self._deadline:
-            self._deadline = time.monotonic() + self.timeout
+        self._start()
         sent = bool(self.status)
         while True:
             try:
@@ -339,6 +338,20 @@ class Plan:
             if time.monotonic() > self._deadline + GRACE:
                 raise InDoubt(self.gid, str(trouble)) from trouble
             yield Pause(_PAUSE)
+
+    def _patience_ms(self) -> int:
+        """
+        How long one request may wait for the end: until the deadline, and shortly behind it.
+
+        By then it is decided, which is what counts: branches that can't be told would be waited for in vain.
+        """
+        self._start()
+        left = int((self._deadline - time.monotonic()) * 1000)
+        return min(_WAIT_MS, max(_LOOK_MS, left))
+
+    def _start(self) -> None:
+        if not self._deadline:
+            self._deadline = time.monotonic() + self.timeout
 
     def _post(self, what: str, body: Mapping[str, Any]) -> Ask:
         wait = body.get("wait_ms", 0) / 1000
