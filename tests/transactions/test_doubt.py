@@ -52,6 +52,7 @@ async def test_an_operator_need_not_wait_until_a_branch_is_found_to_be_in_doubt(
     )
 
     assert ("aborted", "hazard") == (view["status"], view["heuristic"]["kind"])
+    assert 1 == bench.coordinator.counts.heuristic  # it is told, as any other
     found = await bench.coordinator.find("shop", status="heuristic", limit=10)
     assert [gid] == [one["gid"] for one in found]
 
