@@ -39,6 +39,26 @@ async def http2(stage: Stage) -> AsyncIterator[Callable[..., Any]]:
         yield serve
 
 
+async def test_a_length_said_twice_is_said_once_to_the_client(
+    stage: Stage, http2: Callable[..., Any]
+) -> None:
+    """Also where there is no body to go by it: a client would get no answer at all."""
+
+    async def script(peer: Http2Peer) -> None:
+        peer.h2.send_headers(
+            await peer.next_request(),
+            [(":status", "200"), ("content-length", "2"), ("content-length", "2")],
+            end_stream=True,
+        )
+        await peer.flush()
+
+    await http2(script)
+
+    answer = await stage.ask(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
+
+    assert (answer.status, answer.head.lower().count(b"content-length: 2\r\n")) == (200, 1)
+
+
 async def test_requests_share_a_connection(stage: Stage, http2: Callable[..., Any]) -> None:
     """Many requests at a time go over one connection to an instance."""
 

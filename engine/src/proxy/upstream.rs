@@ -101,7 +101,13 @@ impl Upstream {
             Via::Own(own) => own.send(request).await,
             Via::Shared(line) => line.send(request).await,
         };
-        answered.map(|response| response.map(Inflow::Hyper))
+        let mut response = answered?;
+        let headers = response.headers_mut();
+        // Of what is odd in a length hyper minds only what it has to read a body by.
+        if !is_chunked_alone(headers) || !settle_length(headers) {
+            return Err(Failed::Invalid);
+        }
+        Ok(response.map(Inflow::Hyper))
     }
 
     /// Moves bytes; to be called by whoever waits for something of this connection.
@@ -187,7 +193,7 @@ impl Own {
             answer.as_mut().poll(&mut Context::from_waker(Waker::noop()))
         })
         .await;
-        let mut response = answered.map_err(|failed| {
+        let response = answered.map_err(|failed| {
             if self.wire.written() == written_before {
                 Failed::Unsent
             } else if failed.error().is_parse() {
@@ -197,9 +203,7 @@ impl Own {
             }
         })?;
         self.is_old = response.version() < Version::HTTP_11;
-        let headers = response.headers_mut();
-        // Of what is odd in a length hyper minds only what it has to read a body by.
-        if is_chunked_alone(headers) && settle_length(headers) { Ok(response) } else { Err(Failed::Invalid) }
+        Ok(response)
     }
 
     /// What is hyper's asks hyper. Past it nothing was left behind but what the peer may have said since.
