@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -102,6 +104,31 @@ async def test_an_answer_of_the_gateways_own_is_counted_by_its_reason(stage: Sta
     tries = after("attempts_total", outcome="reset") - before("attempts_total", outcome="reset")
     further = after("retries_total", outcome="made") - before("retries_total", outcome="made")
     assert tries == further + 1 == 3
+
+
+async def test_an_answer_that_an_instance_breaks_off_is_not_the_clients_doing(stage: Stage) -> None:
+    """The client got the status, and waited for the rest in vain."""
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        await peer.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n")
+        await asyncio.sleep(0.1)
+        peer.reset()
+
+    await stage.serve(script)
+    before = await metrics(stage)
+    client = await stage.connect()
+    await client.say(GET % b"")
+
+    async with asyncio.timeout(20):
+        with suppress(ConnectionError):
+            await client.reader.read()
+
+    await rises(stage, before, 1, "own_answers_total", reason="upstream_reset")
+    after = await metrics(stage)
+    assert after("own_answers_total", reason="client_abort") == before(
+        "own_answers_total", reason="client_abort"
+    )
 
 
 async def test_a_client_that_leaves_is_counted(stage: Stage) -> None:

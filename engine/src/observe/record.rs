@@ -128,6 +128,11 @@ impl Record {
         self.bytes_out.set(self.bytes_out.get() + bytes);
     }
 
+    /// The instance broke its answer off, of which the head is out.
+    pub fn broke_off(&self) {
+        self.reason.set(Some("upstream_reset"));
+    }
+
     /// All of its answer went out.
     pub fn completed(&self) {
         self.complete.set(true);

@@ -215,8 +215,10 @@ impl Body for AnswerBody {
         let this = self.get_mut();
         let frame = ready!(this.take_frame(cx));
         if let Some((_, record)) = &this.over {
-            if let Some(Ok(frame)) = &frame {
-                record.sent(frame.data_ref().map_or(0, |data| data.len() as u64));
+            match &frame {
+                Some(Ok(frame)) => record.sent(frame.data_ref().map_or(0, |data| data.len() as u64)),
+                Some(Err(_)) => record.broke_off(),
+                None => {}
             }
             if matches!(this.source, Source::Ended) && !matches!(frame, Some(Err(_))) {
                 record.completed();
