@@ -35,6 +35,8 @@ from unisono.node.messages import (
 from unisono.node.moves import describe_end
 from unisono.spec.model import HealthCheck, Restart
 
+NO_CHECK = HealthCheck(kind="none")
+
 
 def test_an_instance_is_spawned_watched_and_published() -> None:
     """The way up of a plain service: process, port, table."""
@@ -239,6 +241,20 @@ def test_one_that_is_left_alone_in_backoff_is_hurried() -> None:
     assert isinstance(timer, SetTimer)
     assert timer.after == 0.1
     assert play.life.retry_at == play.now + 0.1
+
+
+def test_a_worker_is_nobodys_last_hope() -> None:
+    """Nobody asks it anything, and it is ready as soon as it runs: it waits as long as all others."""
+    ended, left = (Play(life=Life(failures=9), serves=False, healthcheck=NO_CHECK) for _ in range(2))
+    for play in (ended, left):
+        play.feed(GoalChanged(goal=Goal.RUN), Spawned(running=running()))
+
+    *_, timer = ended.feed(Exited(generation=1, code=1, alone=True))
+    left.feed(Exited(generation=1, code=1))
+
+    assert isinstance(timer, SetTimer)
+    assert timer.after > 20.0
+    assert left.feed(LeftAlone()) == []
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from random import Random
 FIRST_SECONDS = 0.1
 LONGEST_SECONDS = 30.0
 HEALTHY_SECONDS = 10.0  # a run that was healthy this long begins a new streak
-LAST_HOPE_SECONDS = 0.1  # the longest wait of the only instance that could serve
+LAST_HOPE_SECONDS = 0.1  # the longest wait of the only instance that could serve requests
 
 
 def restart_delay(failures: int, rng: Random) -> float:

@@ -298,7 +298,7 @@ def _on_timer_backoff(life: Life, event: Timer, cx: Context) -> Step:
 def _on_left_alone(life: Life, event: LeftAlone, cx: Context) -> Step:
     """Nobody else can serve: one that once could is not held back longer than a moment."""
     left = (life.retry_at or cx.now) - cx.now
-    if life.ready_at is None or left <= LAST_HOPE_SECONDS:
+    if not cx.routed or life.ready_at is None or left <= LAST_HOPE_SECONDS:
         return life, []
     return moves.set_timer(replace(life, retry_at=cx.now + LAST_HOPE_SECONDS), LAST_HOPE_SECONDS)
 

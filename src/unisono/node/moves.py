@@ -170,7 +170,7 @@ def restart_or_give_up(life: Life, how: str, cx: Context, *, clean: bool, alone:
     if policy.max_attempts is not None and life.failures > policy.max_attempts:
         message = f"{how}; not started again after {policy.max_attempts} restarts"
         return enter(life, Stage.FAILED, cx, reason=message), [Tell(kind="instance-failed", message=message)]
-    if alone and life.ready_at is not None:
+    if alone and cx.routed and life.ready_at is not None:  # of a worker nobody waits for an answer
         delay = min(delay, LAST_HOPE_SECONDS)
     if delay == 0.0:
         return spawn(replace(life, restarts=life.restarts + 1, reason=how), cx)
