@@ -50,6 +50,13 @@ async def test_what_cannot_start(fields: dict[str, Any], words: str) -> None:
     assert problem.errors[0]["field"] == "services.orders"
 
 
+async def test_the_command_of_a_container_is_not_looked_for() -> None:
+    """Compose files give images no more than flags: that containers are not built is what there is to say."""
+    spec = application(service(driver="container", command=("--default-flag",)))
+
+    await preflight.check(spec, Snapshot(), FREE)
+
+
 async def test_published_port_in_use(taken: int) -> None:
     """A port that a foreign program holds is a conflict that names the port and the program."""
     problem = await faults(ports=(PublishedPort(port=taken),))

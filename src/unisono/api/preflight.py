@@ -63,6 +63,8 @@ async def check(
 
 def _commands(spec: ApplicationSpec) -> Iterator[_Fault]:
     for name, service in spec.services.items():
+        if service.driver == "container":
+            continue  # its command is inside of the image; that there are no containers is said by who plans
         try:
             check_startable(service)
         except CannotStart as error:
