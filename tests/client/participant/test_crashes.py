@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from typing import Any
+
+import psycopg_pool
+import pytest
+from psycopg.pq import TransactionStatus
 
 from tests.client.participant.worlds import ON_MYSQL, ON_POSTGRES, Caller, World, on_mariadb, on_postgres
 from tests.databases import MariaDB, Postgres, Server
+from unisono.client.participant.drivers import driver_of
+from unisono.client.participant.steps import Begin
 
 
 async def test_a_killed_postgresql_is_used_again_by_every_library(postgres: Postgres) -> None:
@@ -30,6 +37,39 @@ async def test_a_killed_mariadb_is_used_again_by_every_library(mariadb: MariaDB)
         worlds = [await stack.enter_async_context(on_mariadb(kind, mariadb)) for kind in ON_MYSQL]
 
         await _crash(mariadb, worlds)
+
+
+class _Cut:
+    """A cursor whose first statement is carried out and cancelled before it can be said so."""
+
+    def __init__(self, cursor: Any) -> None:
+        self._cursor = cursor
+        self._cuts = iter([asyncio.CancelledError()])
+
+    async def execute(self, sql: str) -> None:
+        await self._cursor.execute(sql)
+        for cut in self._cuts:
+            raise cut
+
+
+async def test_a_call_that_is_cancelled_while_it_begins_stays_cancelled(
+    postgres: Postgres,
+) -> None:
+    """The server has begun, and nobody has been told: the connection goes back to the pool clean."""
+    async with psycopg_pool.AsyncConnectionPool(postgres.url(), min_size=1, max_size=1) as pool:
+        driver: Any = driver_of(pool)
+
+        async def begin() -> None:
+            async with driver.session() as session:
+                session._cursor = _Cut(session._cursor)
+                await session.begin(Begin(lock_ms=100, statement_ms=1000))
+
+        with pytest.raises(asyncio.CancelledError):
+            await begin()
+        async with pool.connection() as connection:
+            status = connection.info.transaction_status
+
+    assert TransactionStatus.IDLE == status
 
 
 async def _crash(server: Server, worlds: list[World]) -> None:

@@ -85,8 +85,8 @@ class Session:
         self._open = False
 
     async def begin(self, step: Begin) -> None:
+        self._open = True  # cancelled under way it may have begun, and a rollback of nothing harms nobody
         await self._cursor.execute("; ".join(dialects.begin(_DIALECT, step.lock_ms, step.statement_ms)))
-        self._open = True
 
     async def run(self, step: Run) -> Result:
         cursor = await self._cursor.execute(step.sql.replace("?", "%s"), step.parameters or None)
