@@ -33,8 +33,10 @@ def main() -> None:
             sys.exit(_node([word for pair in options.items() for word in pair]))
         except KeyboardInterrupt:  # before it could be told to end
             sys.exit(130)
-    from unisono.cli.main import main as run  # noqa: PLC0415 - see above
-
+    try:
+        from unisono.cli.main import main as run  # noqa: PLC0415 - see above
+    except KeyboardInterrupt:
+        sys.exit(130)
     run()
 
 

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from tests.system.conftest import LIMIT, Site
+from tests.system.conftest import LIMIT, Site, wait_until
 from tests.system.shop import SHOP, get, pids
 
 pytestmark = pytest.mark.system
@@ -27,6 +27,20 @@ def test_foreground(site: Site) -> None:
     assert "shop is down" in said
     assert "Traceback" not in said
     assert site.processes() == []
+
+
+def test_interrupted_while_its_node_starts(site: Site) -> None:
+    """Ctrl-C before there is a node leaves neither the node nor its state folder."""
+    site.write(SHOP)
+    process = site.start("up", "-d", "--store", "etcd://127.0.0.1:1/shop")  # which it seeks for 15 s
+    wait_until((site.state / "node.lock").exists, "a node that starts")
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=LIMIT)
+
+    assert process.returncode == 130
+    assert said == ""
+    assert site.processes() == []
+    assert not site.state.exists()
 
 
 def test_foreground_left_by_second_interrupt(site: Site) -> None:

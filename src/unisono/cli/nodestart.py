@@ -45,6 +45,7 @@ def start_in_background(folder: StateFolder, options: Mapping[str, object] = Map
 
     Raises:
         CommandFailed: It did not start; the message is its own.
+        KeyboardInterrupt: Ctrl-C; the node has been ended.
     """
     arguments = ["--ends-when-empty"]
     for option, value in options.items():
@@ -67,7 +68,14 @@ def start_in_background(folder: StateFolder, options: Mapping[str, object] = Map
             start_new_session=True,
         )
         give_precedence(process.pid)
-        if not _is_ready(process, notify):
+        try:
+            ready = _is_ready(process, notify)
+        except KeyboardInterrupt:  # it would wait for ever for its first application
+            with suppress(subprocess.TimeoutExpired):
+                process.terminate()
+                process.wait(READY_TIMEOUT)
+            raise
+        if not ready:
             said.seek(0)
             raise _failure(process, said.read().decode(errors="replace"))
 

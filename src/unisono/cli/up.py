@@ -73,6 +73,10 @@ def up(
         if is_new and not folder.store_file.exists() and not folder.kept_store.exists():
             folder.discard()  # it came to no store, so there is nothing in it
         raise
+    except KeyboardInterrupt:
+        if is_new:
+            target.folder.discard()  # nothing was applied to it
+        raise
     before = watching.rollouts(watching.look(client, name))
     try:
         client.apply(name, files.body(loaded.application))
