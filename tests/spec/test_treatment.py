@@ -110,7 +110,7 @@ class TestWords:
             ("hedge: {after: 0s}", "want a duration of 1ms or more, or measured"),
             ("hedge: 3", "hedge: found 3, want true, false, or a mapping"),
             ("sticky: a b", 'sticky: found "a b", want a name'),
-            ("mirror: nobody", 'mirror: found the service "nobody", want another service'),
+            ("mirror: nobody", 'mirror: found no service "nobody", want another service'),
             ("mirror: web", 'mirror: found the service "web", want another service'),
             ("protocol: http3", 'protocol: found "http3", want http1 or h2 or grpc'),
             ("routes: [{priority: first}]", 'routes[0].priority: found "first", want high or normal or low'),

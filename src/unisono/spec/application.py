@@ -211,7 +211,7 @@ def _check_mirrors(specs: Mapping[str, ServiceSpec], tree: MapNode, report: Repo
         other = specs.get(spec.mirror.service)
         if other is None or other.name == name:
             others = {n: s for n, s in specs.items() if n != name and s.serves}
-            found = f"the service {quoted(spec.mirror.service)}"
+            found = f"{'no' if other is None else 'the'} service {quoted(spec.mirror.service)}"
             wanted = "another service"
             if others:
                 wanted += ", such as " + _nearest(spec.mirror.service, others)
