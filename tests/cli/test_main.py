@@ -13,7 +13,8 @@ import pytest
 
 from tests.docs.pages import ROOT
 from unisono import __version__
-from unisono.cli.exits import MEANINGS
+from unisono.cli.exits import MEANINGS, Code
+from unisono.daemon.settings import CannotRun, settings_of
 
 COMMANDS = [
     "up",
@@ -164,3 +165,11 @@ def test_compose_variables_name_files_and_project(tmp_path: Path, monkeypatch: p
 
     assert (both["name"], set(both["services"])) == ("other", {"a", "b"})
     assert (one["name"], set(one["services"])) == ("mine", {"b"})
+
+
+def test_a_wrong_option_of_the_node_is_one_error() -> None:
+    """What the node's own program refuses reads like what the commands refuse: no list of all options."""
+    with pytest.raises(CannotRun, match="--access-log: invalid choice: 'xml'") as raised:
+        settings_of(["--access-log", "xml"])
+
+    assert raised.value.code == Code.USAGE

@@ -6,7 +6,7 @@ import argparse
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 from unisono.api.addresses import BadAddress, parse_address
 from unisono.api.tokens import BadToken, read_token
@@ -47,14 +47,21 @@ class Settings:
     notify_socket: str | None = None
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong as all else does: one error, without the list of all options."""
+
+    def error(self, message: str) -> NoReturn:
+        raise CannotRun(message, EXIT_USAGE)
+
+
 def settings_of(arguments: list[str] | None) -> tuple[Settings, bool]:
     """
     What the command's arguments and the environment say, and whether to log into the state folder.
 
     Raises:
-        CannotRun: One of them is wrong; SystemExit: it is none.
+        CannotRun: One of them is wrong; SystemExit: help was asked for.
     """
-    parser = argparse.ArgumentParser(prog="unisono node", description="Runs a node.")
+    parser = _Parser(prog="unisono node", description="Runs a node.")
     parser.add_argument("--state", type=Path, default=default_state_folder())
     parser.add_argument("--listen", metavar="HOST:PORT")
     parser.add_argument("--api", metavar="HOST:PORT")
