@@ -72,6 +72,15 @@ def test_earlier_failure_is_none_of_ours() -> None:
     assert watching.failures(view, watching.rollouts(view)) == []
 
 
+def test_a_service_that_is_not_changed_holds_nothing_up() -> None:
+    """Of services that a command did not touch neither a failure nor a start is its own."""
+    done = service(instance())
+    view = application(done, service(name="worker", state="failed"), service(name="jobs", settled=False))
+
+    assert watching.part(view, ["orders"]) == application(done)
+    assert watching.part(view, ()) == view
+
+
 def test_worker_that_just_began_is_not_proven() -> None:
     """A worker, which nobody probes, counts only after it has been up for a moment."""
     begun = time.time()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,22 +68,33 @@ def apply(
     applied = client.apply(name, body)
     if json:
         output.data(applied)
-    await_settled(client, name, before, wait_timeout)
+    changed = [change["service"] for change in plan["changes"] if change["kind"] != "unchanged"]
+    await_settled(client, name, before, wait_timeout, changed)
 
 
-def await_settled(client: NodeClient, name: str, before: watching.Ended, timeout: float) -> None:
+def await_settled(
+    client: NodeClient,
+    name: str,
+    before: watching.Ended,
+    timeout: float,
+    services: Collection[str] = (),
+) -> None:
     """
-    Show the application until nothing is under way in it.
+    Show the application, or these services of it, until nothing is under way there.
 
     Raises:
         CommandFailed: Something failed since ``before``, or is still under way after ``timeout`` seconds.
     """
     began = time.monotonic()
-    watch = watching.Watch(client, name)
+    watch = watching.Watch(client, name, services)
     with watching.Progress() as progress, suppress(TimeoutError):  # judged below, like every other end
         watching.wait(watch, progress, watching.settled, before=before, timeout=timeout)
     watching.judge(name, watch.latest, before, timeout)
-    output.say(f"{name} is ready ({watching.took(began)})")
+    output.say(f"{_named(services) or name + ' is'} ready ({watching.took(began)})")
+
+
+def _named(services: Collection[str]) -> str:
+    return ", ".join(services) + (" is" if len(services) == 1 else " are") if services else ""
 
 
 def _is_change(plan: PlanView) -> bool:
@@ -130,5 +142,5 @@ def _headline(change: ChangeView) -> tuple[str, str]:
 
 
 def _short(value: object) -> str:
-    text = repr(value) if isinstance(value, str) else str(value)
+    text = repr(value) if isinstance(value, str) else "none" if value is None else str(value)
     return text if len(text) <= SHOWN_MAX else text[: SHOWN_MAX - 1] + "…"

@@ -129,11 +129,15 @@ def status(ctx: typer.Context, state: StateOption = None, json: JsonOption = Fal
         ("api", view["api"] or "on its Unix socket only"),
         ("gateway", f"pid {gateway['pid']}" if gateway["pid"] else "not running"),
         ("leader", "yes" if view["leader"] else "no"),
-        ("runs", f"{view['applications']} applications, {view['instances']} instances"),
+        ("runs", f"{_count(view['applications'], 'application')}, {_count(view['instances'], 'instance')}"),
         ("ends", "once nothing runs" if view["ends_when_empty"] else "when told to"),
     ]
     for name, value in rows:
         print(f"{name:<9} {value}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 @app.command(epilog="Example:  unisono node stop")

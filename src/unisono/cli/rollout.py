@@ -57,7 +57,7 @@ def undo(
     name = target.application(client)
     before = watching.rollouts(client.application(name))
     client.undo(name, service)
-    await_settled(client, name, before, wait_timeout)
+    await_settled(client, name, before, wait_timeout, (service,))
 
 
 def _row(history: RolloutHistory, now: float) -> tuple[str, ...]:

@@ -54,7 +54,7 @@ def scale(
             )
     for service, replicas in wanted:
         client.scale(name, service, replicas)
-    await_settled(client, name, watching.rollouts(view), wait_timeout)
+    await_settled(client, name, watching.rollouts(view), wait_timeout, [service for service, _ in wanted])
 
 
 @on_application
@@ -68,7 +68,7 @@ def restart(
     name = target.application(client)
     before = watching.rollouts(client.application(name))
     client.restart(name, services or ())
-    await_settled(client, name, before, wait_timeout)
+    await_settled(client, name, before, wait_timeout, services or ())
 
 
 def parse_assignment(text: str) -> tuple[str, int]:

@@ -14,7 +14,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from http import HTTPStatus
 from typing import TYPE_CHECKING, TextIO
 
@@ -80,18 +80,27 @@ def _unready(service: ServiceView) -> str:
     return ""
 
 
+def part(view: ApplicationView, services: Collection[str]) -> ApplicationView:
+    """The application with these services alone; with all when none is named."""
+    if not services:
+        return view
+    return {**view, "services": [service for service in view["services"] if service["name"] in services]}
+
+
 class Watch:
     """
     Follows an application; ``latest`` is its last view, ``None`` once it is gone.
 
-    Ends by itself with the process: its thread is a daemon, as a read can't be interrupted.
+    With ``services`` the views have these alone, so that how others stand neither holds up nor fails what
+    is waited for. Ends by itself with the process: its thread is a daemon, as a read can't be interrupted.
     """
 
-    def __init__(self, client: NodeClient, application: str) -> None:
+    def __init__(self, client: NodeClient, application: str, services: Collection[str] = ()) -> None:
         self.latest: ApplicationView | None = None
         self._queue: queue.SimpleQueue[ApplicationView | NodeError | None] = queue.SimpleQueue()
         self._client = client
         self._application = application
+        self._services = frozenset(services)
         threading.Thread(target=self._follow, name="watch", daemon=True).start()
 
     def next(self, timeout: float | None) -> ApplicationView | None:
@@ -114,7 +123,7 @@ class Watch:
     def _follow(self) -> None:
         try:
             for view in self._client.watch(self._application):
-                self._queue.put(view)
+                self._queue.put(part(view, self._services))
         except NodeError as error:
             self._queue.put(error)
         else:
