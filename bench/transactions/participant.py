@@ -12,9 +12,10 @@ import json
 import random
 import sys
 import time
-from typing import Any
+from typing import Any, cast
 
 import httptools
+import uvloop
 
 _YES = b"HTTP/1.1 204 No Content\r\n\r\n"
 _NO = b"HTTP/1.1 409 Conflict\r\ncontent-length: 0\r\n\r\n"
@@ -23,8 +24,7 @@ _calls: dict[str, Any] = {"count": 0, "first": None}
 
 class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
         self._parser = httptools.HttpRequestParser(self)
 
     def data_received(self, data: bytes) -> None:
@@ -55,4 +55,4 @@ async def _serve(port: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(int(sys.argv[1])))
+    uvloop.run(_serve(int(sys.argv[1])))

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from typing import cast
 
 import asyncpg
 import httptools
+import uvloop
 
 _CONNECTIONS = 24
 _YES = b"HTTP/1.1 204 No Content\r\n\r\n"
@@ -33,8 +35,7 @@ class _Connection(asyncio.Protocol):
         self._tasks: set[asyncio.Task[None]] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         self._parser.feed_data(data)
@@ -77,4 +78,4 @@ async def _serve(port: int, url: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(int(sys.argv[1]), sys.argv[2]))
+    uvloop.run(_serve(int(sys.argv[1]), sys.argv[2]))
