@@ -5,7 +5,11 @@ from __future__ import annotations
 import http.client
 import json
 
+import pytest
+
 from tests.system.conftest import Site
+
+pytestmark = pytest.mark.system
 
 # A service that knows nothing of stamps: it takes none from its request, and gives none to what it calls.
 MIDDLE = """\

@@ -15,6 +15,8 @@ from tests.store.etcd_server import running
 from tests.system.conftest import Site, kill, wait_until
 from unisono.node.paths import StateFolder
 
+pytestmark = pytest.mark.system
+
 READER = """\
 import http.server, json, os
 from unisono import client
