@@ -89,13 +89,14 @@ def test_two_nodes_on_one_folder_are_refused_by_pid(tmp_path: Path) -> None:
     NodeLock(folder).release()
 
 
-def test_sockets_move_to_a_short_folder_when_the_path_is_too_long(tmp_path: Path) -> None:
+@pytest.mark.parametrize("length", [82, 94, 100, 200])
+def test_sockets_move_to_a_short_folder_when_the_path_is_too_long(tmp_path: Path, length: int) -> None:
     """Every socket path fits into sockaddr_un, and the short folder is private."""
-    folder = StateFolder(tmp_path / ("long" * 40))
+    folder = StateFolder(tmp_path / ("x" * max(1, length - len(f"{tmp_path}/"))))
     folder.prepare()
 
     try:
-        assert len(os.fsencode(folder.gateway_socket)) <= 107
+        assert len(os.fsencode(folder.gateway_socket)) + len(".handover.new") <= 107
         assert folder.sockets.stat().st_mode & 0o777 == 0o700
     finally:
         folder.sockets.rmdir()

@@ -78,6 +78,15 @@ def test_down_where_all_is_gone_before_it_looks(site: Site) -> None:
     take_down(LooksLate(site.state / "api.sock", timeout=LIMIT), "shop")
 
 
+def test_in_a_folder_with_a_long_path(site: Site) -> None:
+    """The gateway's socket would just fit there, but not the one at which its successor asks for its place."""
+    site.state = site.state.with_name("s" * (94 - len(str(site.state.parent)) - 1))
+    site.write(SHOP)
+    site.run("up", "-d")
+
+    assert get(site).startswith("1 ")
+
+
 def test_ps_tells_what_runs(shop: Site) -> None:
     """`ps` shows each instance with its state; with --json for programs."""
     told = shop.run("ps")

@@ -24,10 +24,9 @@ from unisono.kept import make_folder, write_kept
 
 FORMAT = 1  # of the folder as a whole; rises when an older node could not read what a newer one wrote
 
-# sockaddr_un holds 108 bytes with the closing zero (unix(7)); the longest of our names is "/services.sock".
-_SOCKET_PATH_BYTES_MAX = 107
+_SOCKET_PATH_BYTES_MAX = 107  # sockaddr_un holds 108 bytes with the closing zero (unix(7))
 _MEMORY = Path("/dev/shm")  # noqa: S108 - folders in it are made 0700, their owner is checked
-_LONGEST_SOCKET_NAME = "/gateway.sock"
+_LONGEST_SOCKET_NAME = "/gateway.sock.handover.new"  # engine/src/process.rs binds there, then renames
 
 
 class StateFolderError(Exception):
