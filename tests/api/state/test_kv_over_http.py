@@ -263,7 +263,8 @@ class TestWatch:
 
     async def test_it_shows_only_the_prefix_and_only_the_own_application(self, services: Services) -> None:
         """Others' changes move the revision and nothing else."""
-        async with events(services.orders, "/v1/watch?prefix=a/&after=0") as seen:
+        last = (await services.orders.put("/v1/kv/before", content=b"1")).json()["revision"]
+        async with events(services.orders, f"/v1/watch?prefix=a/&after={last}") as seen:
             await services.stranger.put("/v1/kv/a/1", content=b"1")
             await services.orders.put("/v1/kv/b", content=b"1")
             await services.orders.put("/v1/kv/a/1", content=b"mine")
