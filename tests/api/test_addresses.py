@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from unisono.api.addresses import INTERNAL_PORTS, BadAddress, allocate_port, bind_failure, parse_address
+from unisono.api.addresses import INTERNAL_PORTS, BadAddress, InternalPorts, bind_failure, parse_address
 
 
 @pytest.mark.parametrize(
@@ -47,15 +47,56 @@ def test_no_address(text: str) -> None:
 
 def test_internal_port_is_nobody_elses() -> None:
     """An internal port is neither a service's nor listened on."""
-    first = allocate_port(set())
+    ports = InternalPorts()
+    first = ports.allocate(set())
     with socket.socket() as listener:
         listener.bind(("0.0.0.0", first))
         listener.listen()
-        second = allocate_port(set())
-        third = allocate_port({second})
+        second = InternalPorts().allocate(set())
+        third = InternalPorts().allocate({second})
 
     assert {first, second, third} <= set(INTERNAL_PORTS)
     assert len({first, second, third}) == 3
+
+
+def test_nodes_side_by_side_give_no_internal_port_twice() -> None:
+    """Each gateway listens there only some moments later; then one service would answer for the other."""
+    ours, theirs = InternalPorts(), InternalPorts()
+
+    given = [ours.allocate(set()), theirs.allocate(set())]
+    given.append(ours.allocate({given[0]}))
+
+    assert len(set(given)) == 3
+
+
+def test_internal_ports_of_services_that_are_gone_are_given_back() -> None:
+    """So that a thousand services removed one after the other do not use them up."""
+    ports = InternalPorts()
+
+    for _ in INTERNAL_PORTS:
+        ports.allocate(set())
+
+    assert ports.allocate(set()) in INTERNAL_PORTS
+
+
+@pytest.mark.parametrize("listening", [False, True])
+def test_an_internal_port_that_another_node_has_is_not_held(listening: bool) -> None:
+    """Not even if our own gateway is there: it can't be the one that listens."""
+    theirs = InternalPorts()
+    port = theirs.allocate(set())
+
+    assert not InternalPorts().hold(port, listening=listening)
+
+
+def test_an_internal_port_at_which_our_gateway_listens_is_held() -> None:
+    """After a node was killed its gateway is there still."""
+    port = InternalPorts().allocate(set())
+    with socket.socket() as gateway:
+        gateway.bind(("127.0.0.1", port))
+        gateway.listen()
+
+        assert not InternalPorts().hold(port, listening=False)
+        assert InternalPorts().hold(port, listening=True)
 
 
 def test_holder_of_a_port() -> None:

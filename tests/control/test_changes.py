@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.control.asking import apply, finish, rollout_of, service_of, state
+from tests.control.asking import apply, finish, lowest, rollout_of, service_of, state
 from tests.control.factories import APP, application, spec
 from unisono.control import commands
 from unisono.control.errors import Conflict, Invalid, NotFound, nearest
 from unisono.control.records import (
+    Happening,
     Revision,
     RolloutPhase,
     decode,
@@ -96,6 +97,27 @@ async def test_restart_runs_a_release_command_that_never_succeeded(store: Sqlite
     await commands.restart(store, APP, ["web"])
 
     assert rollout_of(await service_of(store)).phase is RolloutPhase.RELEASING
+
+
+async def test_readdressing_restarts_what_has_the_old_port(store: SqliteStore) -> None:
+    """Also a service that gets another port itself; others are left alone."""
+    middle = spec(name="middle", after=("back",))
+    front = spec(name="front", after=("middle",))
+    alone = spec(name="alone")
+    await apply(store, application(spec(name="back"), middle, front, alone))
+    for name in ("back", "middle", "front", "alone"):
+        await finish(store, name)
+    before = {name: await service_of(store, name) for name in ("back", "middle", "front", "alone")}
+
+    await commands.readdress(store, [(APP, "back"), (APP, "middle"), (APP, "gone")], allocate_port=lowest)
+
+    after = {name: await service_of(store, name) for name in before}
+    moved = {name for name in before if before[name].internal_port != after[name].internal_port}
+    restarted = {name for name in before if before[name].revision != after[name].revision}
+    assert (moved, restarted) == ({"back", "middle"}, {"middle", "front"})
+    assert len({service.internal_port for service in after.values()}) == 4
+    told = [decode(Happening, entry.value) for entry in (await store.scan("event/")).entries]
+    assert {h.service for h in told if h.kind == "service-readdressed"} == moved
 
 
 async def test_undo_goes_to_the_stable_one_before(store: SqliteStore) -> None:

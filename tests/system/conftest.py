@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -172,28 +172,39 @@ class Site:
                     found.append(process)
         return found
 
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    """A site with the server of these tests; whatever it started is gone afterwards."""
-    folder = tmp_path / "site"
-    folder.mkdir()
-    (folder / "server.py").write_text(SERVER)
-    found = Site(folder=folder, state=tmp_path / "state", port=free_port())
-    try:
-        yield found
-    finally:
-        for process in found.started:
-            process.kill()
-            process.communicate()
+    def kill_all(self) -> None:
+        """``kill -9`` of all that belongs to this site."""
         for _ in range(10):  # what is killed may be started again by what is killed a moment later
-            left = found.processes()
+            left = self.processes()
             if not left:
                 break
             for one in left:
                 with suppress(psutil.Error):
                     one.kill()
             psutil.wait_procs(left, timeout=2.0)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """A site with the server of these tests; whatever it started is gone afterwards."""
+    with opened(tmp_path) as found:
+        yield found
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[Site]:
+    """A site in a folder, for the block."""
+    place = folder / "site"
+    place.mkdir(parents=True)
+    (place / "server.py").write_text(SERVER)
+    found = Site(folder=place, state=folder / "state", port=free_port())
+    try:
+        yield found
+    finally:
+        for process in found.started:
+            process.kill()
+            process.communicate()
+        found.kill_all()
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:

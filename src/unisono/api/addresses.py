@@ -15,7 +15,7 @@ from pathlib import Path
 
 from unisono.control.errors import Conflict
 from unisono.node.listening import NetlinkRefused, SocketTable
-from unisono.node.ports import is_free
+from unisono.node.ports import NoPort, Ports
 
 INTERNAL_PORTS = range(20_000, 21_000)
 """The gateway's own addresses, one for each service, for services that call services."""
@@ -38,17 +38,54 @@ def parse_address(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def allocate_port(taken: AbstractSet[int]) -> int:
+class InternalPorts:
     """
-    An internal port that no service has and nobody listens on.
+    The internal ports of one node's services, reserved on the machine until its process ends.
 
-    Raises:
-        Conflict: All are in use.
+    Two nodes that are asked at once would else give the same port to a service each. One gateway could not
+    listen there, and what calls its service would reach the other's.
     """
-    for port in INTERNAL_PORTS:
-        if port not in taken and is_free(port):
-            return port
-    raise Conflict(f"no free internal port is left between {INTERNAL_PORTS[0]} and {INTERNAL_PORTS[-1]}")
+
+    def __init__(self) -> None:
+        self._ports = Ports(first=INTERNAL_PORTS[0], last=INTERNAL_PORTS[-1])
+        self._held: set[int] = set()
+
+    def hold(self, port: int, *, listening: bool) -> bool:
+        """
+        Reserve the port that a service has; whether nobody else has it.
+
+        With ``listening`` our own gateway is the one that may listen there.
+        """
+        if listening:
+            is_ours = self._ports.keep(port)
+        else:
+            try:
+                self._ports.take_fixed(port)
+            except NoPort:
+                return False
+            is_ours = True
+        self._held.add(port)
+        return is_ours
+
+    def allocate(self, taken: AbstractSet[int]) -> int:
+        """
+        A port that no service has, nobody listens on and no other node has reserved.
+
+        ``taken`` are those of all services that there are: what else is held is given back.
+
+        Raises:
+            Conflict: All are in use.
+        """
+        for port in self._held - taken:
+            self._ports.give_back(port)
+        for port in taken:
+            self._ports.keep(port)
+        try:
+            port = self._ports.take()
+        except NoPort as error:
+            raise Conflict(str(error)) from error
+        self._held = {*taken, port}
+        return port
 
 
 def bind_failure(host: str, port: int) -> str:

@@ -1,12 +1,12 @@
 """
-What scale, restart, undo and remove would change: pure functions from what is known to records.
+What scale, restart, readdress, undo and remove would change: pure functions from what is known to records.
 
 Applying a file is in :mod:`unisono.control.plan`, writing in :mod:`unisono.control.commands`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from unisono.control.addresses import check_addresses
@@ -14,6 +14,7 @@ from unisono.control.checks import check_replicas
 from unisono.control.errors import Conflict, Invalid, NotFound, nearest
 from unisono.control.happenings import happening
 from unisono.control.plan import (
+    AllocatePort,
     Changed,
     Now,
     new_revision,
@@ -22,7 +23,7 @@ from unisono.control.plan import (
     started,
 )
 from unisono.control.progress import is_active
-from unisono.control.records import Revision, Rollout, RolloutPhase, Service
+from unisono.control.records import Happening, Revision, Rollout, RolloutPhase, Service
 from unisono.control.rollout import turned_back
 from unisono.control.snapshot import ServiceView, Snapshot
 from unisono.spec.model import ServiceSpec
@@ -86,6 +87,63 @@ def restart(
         restarted.append(begun)
     news = tuple(rollout_news(service, now) for service in restarted)
     return tuple(restarted), Changed(services=tuple(restarted), revisions=tuple(revisions), happenings=news)
+
+
+def readdress(
+    known: Snapshot, names: Iterable[tuple[str, str]], allocate_port: AllocatePort, now: Now
+) -> tuple[tuple[Service, ...], Changed]:
+    """
+    Give services another internal port, and restart what depends on them: it was told the old one.
+
+    ``names`` are pairs of application and service; those that are gone meanwhile are left out.
+
+    Raises:
+        Conflict: No port is left.
+    """
+    taken = {v.service.internal_port for v in known.services.values() if v.service is not None}
+    moved: dict[tuple[str, str], Service] = {}
+    for name in names:
+        view = known.services.get(name)
+        if view is not None and view.service is not None:
+            port = allocate_port(taken)
+            taken.add(port)
+            moved[name] = replace(view.service, internal_port=port)
+    changed = dict(moved)
+    revisions: list[Revision] = []
+    news = [_readdressed(known, service, now) for service in moved.values()]
+    for application in sorted({application for application, _ in moved}):
+        told = [view.name for view in services_of(known, application) if _was_told(view, moved)]
+        if told:
+            restarted, more = restart(known, application, told, now)
+            for service in restarted:
+                name = (application, service.name)
+                port = moved.get(name, service).internal_port
+                changed[name] = replace(service, internal_port=port)
+            revisions += more.revisions
+            news += more.happenings
+    return tuple(moved.values()), Changed(
+        services=tuple(changed.values()), revisions=tuple(revisions), happenings=tuple(news)
+    )
+
+
+def _was_told(view: ServiceView, moved: Mapping[tuple[str, str], Service]) -> bool:
+    """Whether a service that stays found one of ``moved`` at its old port."""
+    if view.service is None or view.service.removing or view.current_spec is None:
+        return False
+    return any((view.application, d.service) in moved for d in view.current_spec.depends_on)
+
+
+def _readdressed(known: Snapshot, service: Service, now: Now) -> Happening:
+    before = known.services[service.application, service.name].service
+    old = before.internal_port if before is not None else 0
+    return happening(
+        "service-readdressed",
+        at=now.at,
+        application=service.application,
+        service=service.name,
+        message=f"from port {old}, which somebody else has, to {service.internal_port}",
+        data={"before": old, "after": service.internal_port},
+    )
 
 
 def undo(known: Snapshot, application: str, service: str, now: Now) -> tuple[Service, Changed]:

@@ -1,5 +1,5 @@
 """
-What people ask for: plan, apply, scale, restart, undo, remove.
+What people ask for: plan, apply, scale, restart, undo, remove; and readdress, which a node asks for.
 
 Each reads, works out the change (:mod:`unisono.control.plan`, :mod:`unisono.control.changes`) and writes
 it in one transaction that holds only if nothing it rests on has changed since; else it reads anew. So a
@@ -88,6 +88,22 @@ async def restart(
     """Roll to new instances of the same spec, of all services if none is named; returns their records."""
     names = None if services is None else tuple(services)
     return await _change(store, lambda known: changes.restart(known, application, names, _now(clock)))
+
+
+async def readdress(
+    store: base.Store,
+    services: Iterable[tuple[str, str]],
+    *,
+    allocate_port: AllocatePort,
+    clock: Clock = time.time,
+) -> tuple[Service, ...]:
+    """
+    Another internal port for services (application, name) whose own somebody else has; their new records.
+
+    What depends on them is restarted, as it has the old one.
+    """
+    names = tuple(services)
+    return await _change(store, lambda known: changes.readdress(known, names, allocate_port, _now(clock)))
 
 
 async def undo(store: base.Store, application: str, service: str, *, clock: Clock = time.time) -> Service:

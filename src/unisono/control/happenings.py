@@ -17,6 +17,10 @@ KINDS: dict[str, tuple[str, str]] = {
     "application-removing": ("command", "An application is to stop and go, its dependants first."),
     "application-removed": ("controller", "The last record of an application is gone."),
     "service-scaled": ("command", "The number of instances wanted was changed by hand."),
+    "service-readdressed": (
+        "node",
+        "Somebody else has a service's internal port: it gets another, what depends on it new instances.",
+    ),
     "service-ready": ("controller", "A first deployment has all its instances ready."),
     "service-removing": ("command", "A service is to stop and go."),
     "service-removed": ("controller", "All instances of a service have stopped; its records are gone."),

@@ -13,11 +13,11 @@ import logging
 import secrets
 import signal
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from typing import Any
 
-from unisono.api.addresses import bind_failure, parse_address
+from unisono.api.addresses import InternalPorts, bind_failure, parse_address
 from unisono.api.directory import ServiceDirectory
 from unisono.api.informer import Informer
 from unisono.api.listeners import Endpoint, tcp_listener, unix_listener
@@ -27,7 +27,7 @@ from unisono.kept import write_kept
 from unisono.node.identity import Identities
 from unisono.node.paths import NodeLock, StateFolder
 from unisono.store import opening
-from unisono.store.addresses import BadStoreAddress
+from unisono.store.addresses import BadStoreAddress, SqliteAddress
 from unisono.store.base import Store
 from unisono.timestamps.hybrid import HybridClock
 from unisono.transactions.calls import HttpCaller
@@ -35,6 +35,7 @@ from unisono.transactions.coordinator import Coordinator
 from unisono.transactions.records import Record
 
 _PATIENCE = 1.0  # seconds that the rest waits for transactions: another node, or the store, may hold them up
+_LOOKS, _LOOK_SECONDS = 10, 0.02  # at a port that somebody has
 
 _log = logging.getLogger("unisono")
 
@@ -52,9 +53,10 @@ async def run_node(settings: Settings) -> None:
     with NodeLock(folder):
         if settings.insists_on_listen:
             _check_listen(settings)
-        store = await _open_store(settings)
+        address = _store_address(settings)
+        store = await _open_store(settings, address)
         try:
-            await _run(settings, Beginning(settings, store))
+            await _run(settings, Beginning(settings, store, is_alone=isinstance(address, SqliteAddress)))
         finally:
             await store.close()
             folder.api_socket.unlink(missing_ok=True)
@@ -69,6 +71,7 @@ async def _run(settings: Settings, beginning: Beginning) -> None:
     async with asyncio.TaskGroup() as tasks:
         work = Work(tasks, beginning.stopping)
         work.start("informer", beginning.informer.run())
+        await beginning.hold_ports()
         work.start("transactions", beginning.coordinate())
         with suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE):
@@ -102,18 +105,21 @@ class Work:
 class Beginning:
     """What the rest of a node is built on; made before anything runs, so that what can't be is said then."""
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    def __init__(self, settings: Settings, store: Store, *, is_alone: bool) -> None:
         """
-        Listen at the node's addresses.
+        Listen at the node's addresses; ``is_alone`` if no other node can use the store.
 
         Raises:
             CannotRun: One of them can't be had.
         """
         folder = settings.folder
+        self._folder = folder
+        self._is_alone = is_alone
         self.store = store
         self.node_id = _node_id(folder)
         self.stopping = asyncio.Event()
         self.informer = Informer(store)
+        self.internal_ports = InternalPorts()
         self.clock = HybridClock()
         self._caller = HttpCaller()
         self._doubtful: list[Record] = []  # before somebody could be told
@@ -140,9 +146,48 @@ class Beginning:
                 _log.info("the token for the API at %s is in %s", settings.api, kept)
             self.endpoints.append(Endpoint(_bound(settings.api), token))
 
+    async def hold_ports(self) -> None:
+        """
+        Reserve the internal port of each service, or give it another one if somebody else has it.
+
+        That may be while neither this node nor its gateway ran. Where other nodes use the same store, on this
+        machine even, nothing is moved: somebody else may be one of them.
+
+        Raises:
+            CannotRun: No port is left.
+        """
+        known = await self.informer.now()
+        ports = {name: view.service.internal_port for name, view in known.services.items() if view.service}
+        lost = [name for name, port in ports.items() if not self.internal_ports.hold(port, listening=False)]
+        if not lost:
+            return
+        from unisono.gateway.link import GatewayLink  # noqa: PLC0415 - not what others wait for
+
+        gateway = GatewayLink(self._folder.gateway_socket)
+        for _ in range(_LOOKS):
+            served = gateway.alive()
+            lost = [name for name in lost if not self.internal_ports.hold(ports[name], listening=served)]
+            if not lost:
+                return
+            await asyncio.sleep(_LOOK_SECONDS)  # a gateway that was killed may still be closing
+        if self._is_alone:
+            await self._readdress(lost)
+
+    async def _readdress(self, services: Iterable[tuple[str, str]]) -> None:
+        from unisono.control import commands, errors  # noqa: PLC0415 - hardly ever
+
+        try:
+            moved = await commands.readdress(self.store, services, allocate_port=self.internal_ports.allocate)
+        except errors.Conflict as error:
+            raise CannotRun(str(error), EXIT_REFUSED) from error
+        for service in moved:
+            name = f"{service.application}/{service.name}"
+            port = service.internal_port
+            _log.warning("the internal port of %s is %d now: somebody has its old one", name, port)
+        await self.informer.now()
+
     async def coordinate(self) -> None:
         """Coordinate transactions until cancelled."""
-        await self.informer.now()
         try:
             await self.coordinator.run()
         finally:
@@ -170,10 +215,10 @@ def _node_id(folder: StateFolder) -> str:
     return made
 
 
-async def _open_store(settings: Settings) -> Store:
+def _store_address(settings: Settings) -> opening.Address:
     folder = settings.folder
     try:
-        address = opening.choose(
+        return opening.choose(
             settings.store,
             kept=folder.kept_store,
             default=folder.store_file,
@@ -182,9 +227,12 @@ async def _open_store(settings: Settings) -> Store:
         )
     except BadStoreAddress as error:
         raise CannotRun(str(error), EXIT_USAGE) from error
+
+
+async def _open_store(settings: Settings, address: opening.Address) -> Store:
     store = await opening.open_store(address)
     if settings.store is not None:
-        opening.keep(folder.kept_store, settings.store, settings.store_password_file)
+        opening.keep(settings.folder.kept_store, settings.store, settings.store_password_file)
     _log.info("the store is %s", address)
     return store
 

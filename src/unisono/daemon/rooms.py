@@ -18,7 +18,6 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from unisono import __version__
-from unisono.api.addresses import allocate_port
 from unisono.api.context import Context, NodeFacts
 from unisono.api.endpoints import Endpoints
 from unisono.control.loop import Controller
@@ -89,7 +88,7 @@ class Rooms:
             logs=self._folder.logs,
             measure=self._measure,
             metrics=self._metrics,
-            allocate_port=allocate_port,
+            allocate_port=beginning.internal_ports.allocate,
             stop=self._stopping.set,
             coordinator=self._coordinator,
             clock=beginning.clock,

@@ -1,10 +1,12 @@
 """
-Ports for instances: given out from one range, reserved on the machine, and found free by binding.
+Ports: given out from one range, reserved on the machine, and found free by binding.
 
-Binding alone does not do: between being given a port and listening there an instance starts, which takes
-seconds, and another node of this machine would find the port free meanwhile. So a port is reserved by a
-name in the abstract namespace of Unix sockets: like ports it belongs to the network namespace, one process
-has it at a time, and the kernel takes it back when that process ends (unix(7)).
+Instances have theirs from here, and the gateway its own one for each service
+(:class:`unisono.api.addresses.InternalPorts`). Binding alone does not do: between being given a port and
+listening there an instance starts, which takes seconds, and another node of this machine would find the
+port free meanwhile. So a port is reserved by a name in the abstract namespace of Unix sockets: like ports it
+belongs to the network namespace, one process has it at a time, and the kernel takes it back when that
+process ends (unix(7)).
 
 Who listens on a port in the end is :mod:`unisono.node.listening`.
 """
@@ -23,7 +25,7 @@ class NoPort(Exception):
 
 class Ports:
     """
-    The ports of one node's instances.
+    The ports of one range that a node has.
 
     They are given out in turn, so that a port is not given again soon after it was given back: a late
     packet or a client that remembers it finds nobody rather than somebody else.
@@ -71,10 +73,11 @@ class Ports:
             raise NoPort(f"port {port} is in use; stop what listens there, or leave the port to unisono")
         self._taken[port] = reservation
 
-    def keep(self, port: int) -> None:
-        """Count a port as taken: an instance that was found running has it."""
+    def keep(self, port: int) -> bool:
+        """Count a port as taken, as one of us listens there; whether it is reserved for us now."""
         if port not in self._taken:
             self._taken[port] = _reserve(port)
+        return self._taken[port] is not None
 
     def give_back(self, port: int) -> None:
         """Let others have it; giving back twice is no error."""

@@ -1,0 +1,93 @@
+"""Two nodes on one machine: what one starts never calls what the other has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.system.conftest import Site, kill, opened
+
+pytestmark = pytest.mark.system
+
+# Answers with whose it is; what has a back answers what that does.
+SERVER = """\
+import http.server, os, sys, urllib.request
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        url = os.environ.get("BACK_URL")
+        body = urllib.request.urlopen(url, timeout=30).read() if url else sys.argv[1].encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *args):
+        pass
+
+http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+"""
+
+SERVICES = """\
+name: shop
+services:
+  back: {{command: python server.py {whose}}}
+  front: {{command: python server.py {whose}, depends_on: [back], routes: [{{path: /}}]}}
+"""
+
+
+@pytest.fixture
+def neighbour(tmp_path: Path) -> Iterator[Site]:
+    """Another user's node."""
+    with opened(tmp_path / "neighbour") as found:
+        yield found
+
+
+def test_what_is_started_beside_another_node_calls_its_own(site: Site, neighbour: Site) -> None:
+    """Both have an application of the same name with services of the same names."""
+    start(site, "ours")
+    start(neighbour, "theirs")
+
+    assert (asked(site), asked(neighbour)) == ("ours", "theirs")
+
+
+@pytest.mark.parametrize("killed", ["all", "node and gateway"])
+def test_a_node_whose_internal_ports_another_took_gets_others(
+    site: Site, neighbour: Site, killed: str
+) -> None:
+    """They were free while it did not run. What lives on is restarted, as it would call the other's."""
+    start(site, "ours")
+    if killed == "all":
+        site.kill_all()
+    else:
+        kill(site.client.node()["pid"])
+        gateway(site).kill()
+    start(neighbour, "theirs")
+
+    site.run("up", "-d")
+    site.wait_settled()
+
+    assert (asked(site), asked(neighbour)) == ("ours", "theirs")
+    told = [event for event in site.client.events() if event["kind"] == "service-readdressed"]
+    assert {event["service"] for event in told} == {"back", "front"}
+
+
+def start(site: Site, whose: str) -> None:
+    """Have an application up whose back answers ``whose``."""
+    (site.folder / "server.py").write_text(SERVER)
+    site.write(SERVICES.format(whose=whose))
+    site.run("up", "-d")
+
+
+def asked(site: Site) -> str:
+    """What the back says through the front."""
+    return httpx.get(f"http://127.0.0.1:{site.port}/", timeout=30.0).raise_for_status().text
+
+
+def gateway(site: Site) -> psutil.Process:
+    """The gateway's process."""
+    [found] = [process for process in site.processes() if "unisono.gateway" in process.cmdline()]
+    return found
