@@ -79,7 +79,7 @@ def test_down_where_all_is_gone_before_it_looks(site: Site) -> None:
 
 
 def test_in_a_folder_with_a_long_path(site: Site) -> None:
-    """The gateway's socket would just fit there, but not the one at which its successor asks for its place."""
+    """The gateway's socket would just fit there, but not the one at which its successor asks."""
     site.state = site.state.with_name("s" * (94 - len(str(site.state.parent)) - 1))
     site.write(SHOP)
     site.run("up", "-d")
