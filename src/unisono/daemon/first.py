@@ -19,7 +19,6 @@ from typing import Any
 
 from unisono.api.addresses import InternalPorts, bind_failure, parse_address
 from unisono.api.directory import ServiceDirectory
-from unisono.api.informer import Informer
 from unisono.api.listeners import Endpoint, tcp_listener, unix_listener
 from unisono.api.tokens import made_token
 from unisono.daemon.settings import EXIT_REFUSED, EXIT_USAGE, CannotRun, Settings
@@ -70,7 +69,6 @@ async def _run(settings: Settings, beginning: Beginning) -> None:
         loop.add_signal_handler(number, beginning.stopping.set)
     async with asyncio.TaskGroup() as tasks:
         work = Work(tasks, beginning.stopping)
-        work.start("informer", beginning.informer.run())
         await beginning.hold_ports()
         work.start("transactions", beginning.coordinate())
         with suppress(TimeoutError):
@@ -118,7 +116,7 @@ class Beginning:
         self.store = store
         self.node_id = _node_id(folder)
         self.stopping = asyncio.Event()
-        self.informer = Informer(store)
+        self.directory = ServiceDirectory()
         self.internal_ports = InternalPorts()
         self.clock = HybridClock()
         self._caller = HttpCaller()
@@ -128,7 +126,7 @@ class Beginning:
             store,
             self.node_id,
             self._caller,
-            ServiceDirectory(self.informer),
+            self.directory,
             stamp=self.clock.now,
             tell=self._told,
         )
@@ -148,7 +146,7 @@ class Beginning:
 
     async def hold_ports(self) -> None:
         """
-        Reserve the internal port of each service, or give it another one if somebody else has it.
+        Reserve the internal port of each service that there is, or give it another if somebody else has it.
 
         That may be while neither this node nor its gateway ran. Where other nodes use the same store, on this
         machine even, nothing is moved: somebody else may be one of them.
@@ -156,8 +154,8 @@ class Beginning:
         Raises:
             CannotRun: No port is left.
         """
-        known = await self.informer.now()
-        ports = {name: view.service.internal_port for name, view in known.services.items() if view.service}
+        await self.directory.read(self.store)
+        ports = self.directory.ports
         lost = [name for name, port in ports.items() if not self.internal_ports.hold(port, listening=False)]
         if not lost:
             return
@@ -184,7 +182,7 @@ class Beginning:
             name = f"{service.application}/{service.name}"
             port = service.internal_port
             _log.warning("the internal port of %s is %d now: somebody has its old one", name, port)
-        await self.informer.now()
+        await self.directory.read(self.store)
 
     async def coordinate(self) -> None:
         """Coordinate transactions until cancelled."""

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from unisono import __version__
 from unisono.api.context import Context, NodeFacts
 from unisono.api.endpoints import Endpoints
+from unisono.api.informer import Informer
 from unisono.control.loop import Controller
 from unisono.daemon.first import Beginning, Work
 from unisono.daemon.settings import Settings
@@ -42,12 +43,13 @@ _YOUNG = 20_000  # objects that may be made before the collector looks at them
 
 
 class Rooms:
-    """What runs beside the informer and the transactions of a node, and how all of it ends."""
+    """What runs beside the transactions of a node, and how all of it ends."""
 
     def __init__(self, settings: Settings, beginning: Beginning) -> None:
         self._settings = settings
         self._folder = settings.folder
-        self._informer = beginning.informer
+        self._informer = Informer(beginning.store)
+        self._informer.on_services(lambda: beginning.directory.follow(self._informer.latest))
         self._coordinator = beginning.coordinator
         self._stopping = beginning.stopping
         store, node_id = beginning.store, beginning.node_id
@@ -98,6 +100,7 @@ class Rooms:
 
     async def run(self, work: Work) -> None:
         """Until the node is told to end; then end all ``work``."""
+        work.start("informer", self._informer.run())
         work.start("gateway", self._gateway.run(self._on_gateway, self._on_gateway_exit))
         work.start("shared-memory", self._share())
         work.start("agent", self._agent.run())
