@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import logging.handlers
 import sys
 
 import uvloop
@@ -53,9 +52,9 @@ def _log_to(folder: StateFolder | None) -> None:
     handler: logging.Handler = logging.StreamHandler()
     style = "%(levelname)s: %(message)s"
     if folder is not None:
-        handler = logging.handlers.RotatingFileHandler(
-            folder.path / "node.log", maxBytes=1_000_000, backupCount=1
-        )
+        from logging.handlers import RotatingFileHandler  # noqa: PLC0415 - takes some milliseconds
+
+        handler = RotatingFileHandler(folder.path / "node.log", maxBytes=1_000_000, backupCount=1)
         style = "%(asctime)s %(levelname)s: %(message)s"
     handler.setFormatter(logging.Formatter(style))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

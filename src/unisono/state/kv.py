@@ -336,7 +336,7 @@ class Kv:
         return replace(operation, key=self._raw(operation.key))
 
     def _user(self, entry: Entry) -> Entry:
-        return replace(entry, key=self._user_key(entry.key))
+        return entry._replace(key=self._user_key(entry.key))
 
     def _user_key(self, raw: str) -> str:
         return raw[len(self._keys) : -len(END)]

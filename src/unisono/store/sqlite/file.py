@@ -243,16 +243,16 @@ class File:
         newest, last_row = compacted, swept
         entries: dict[str, Entry] = {}
         rows: dict[str, int] = {}
-        for *columns, checksum, value in self._db.execute("SELECT * FROM change ORDER BY id"):
-            id, revision, _, key, created, lease = columns
-            if checksum != checksum_of(tuple(columns), value):
+        for row in self._db.execute("SELECT * FROM change ORDER BY id"):
+            id, revision, _, key, created, lease, checksum, value = row
+            if checksum != checksum_of(row[:-2], value):
                 raise Broken(damaged(self._path, f"the checksum of change {id} is wrong"))
             newest, last_row = max(newest, revision), max(last_row, id)
             if value is None:
                 entries.pop(key, None)
                 rows.pop(key, None)
             else:
-                entries[key] = Entry(key=key, value=value, created=created, modified=revision, lease=lease)
+                entries[key] = Entry(key, value, created, revision, lease)
                 rows[key] = id
         leases = dict(self._db.execute("SELECT id, ttl FROM lease"))
         return Contents(Committed(newest, last_row, entries, rows), leases, last_lease, compacted)
