@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from unisono.transactions.errors import Decided, NotActive, NotInDoubt
 from unisono.transactions.modes import OPERATIONS, QUESTION, QUESTION_BRANCH, Mode, Operations
@@ -47,8 +47,7 @@ PATIENCE = 20
 """Attempts at finishing or undoing a branch before the transaction is marked heuristic and asked slowly."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):  # as of submission.BranchSpec, many are made at once
     """
     Call operation ``op`` of a branch; if its last answer was none that counts, after a pause.
 

@@ -158,7 +158,7 @@ def is_open(value: bytes) -> bool:
 def decode(key: str, value: bytes) -> Record:
     """What :meth:`Record.encode` wrote under ``key``; of a final one the payloads are gone."""
     namespace, _, gid = key.removeprefix(ROOT).partition("/")
-    body = from_json(value)
+    body = from_json(value, cache_strings="keys")
     told = body.get("heuristic")
     return Record(
         namespace=namespace,
