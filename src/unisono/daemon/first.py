@@ -22,6 +22,7 @@ from unisono.api.directory import ServiceDirectory
 from unisono.api.listeners import Endpoint, tcp_listener, unix_listener
 from unisono.api.tokens import made_token
 from unisono.daemon.settings import EXIT_REFUSED, EXIT_USAGE, CannotRun, Settings
+from unisono.gateway import presence
 from unisono.kept import write_kept
 from unisono.node.identity import Identities
 from unisono.node.paths import NodeLock, StateFolder
@@ -159,11 +160,8 @@ class Beginning:
         lost = [name for name, port in ports.items() if not self.internal_ports.hold(port, listening=False)]
         if not lost:
             return
-        from unisono.gateway.link import GatewayLink  # noqa: PLC0415 - not what others wait for
-
-        gateway = GatewayLink(self._folder.gateway_socket)
         for _ in range(_LOOKS):
-            served = gateway.alive()
+            served = presence.answers(self._folder.gateway_socket)
             lost = [name for name in lost if not self.internal_ports.hold(ports[name], listening=served)]
             if not lost:
                 return
@@ -236,9 +234,7 @@ async def _open_store(settings: Settings, address: opening.Address) -> Store:
 
 
 def _check_listen(settings: Settings) -> None:
-    from unisono.gateway.link import GatewayLink  # noqa: PLC0415 - not what others wait for
-
-    if GatewayLink(settings.folder.gateway_socket).alive():
+    if presence.answers(settings.folder.gateway_socket):
         return  # it is the gateway that listens there
     reason = bind_failure(*parse_address(settings.listen))
     if reason:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlencode
 
+from unisono.gateway import presence
 from unisono.gateway.errors import Outdated, Refused, Unbound, Unreachable
 from unisono.gateway.table import Table
 
@@ -67,18 +68,11 @@ class GatewayLink:
     """
 
     def __init__(self, control_socket: Path) -> None:
-        self._path = str(control_socket)
+        self._socket = control_socket
 
     def alive(self) -> bool:
         """Whether a gateway takes connections at the socket now."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
-            try:
-                probe.connect(self._path)
-            except BlockingIOError:
-                return True  # it is there, and busy
-            except OSError:
-                return False
-        return True
+        return presence.answers(self._socket)
 
     async def put_table(self, table: Table) -> None:
         """
@@ -201,9 +195,9 @@ class GatewayLink:
         self, method: str, path: str, body: bytes
     ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
         try:
-            reader, writer = await asyncio.open_unix_connection(self._path, limit=_LINE_BYTES_MAX)
+            reader, writer = await asyncio.open_unix_connection(self._socket, limit=_LINE_BYTES_MAX)
         except OSError as error:
-            message = f"no gateway answers at {self._path}: {error.strerror or error}"
+            message = f"no gateway answers at {self._socket}: {error.strerror or error}"
             raise Unreachable(message, may_have_happened=False) from error
         try:
             try:
@@ -225,7 +219,7 @@ class GatewayLink:
     def _call_now(self, path: str) -> _Answer:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(_GLANCE_SECONDS)
-            connection.connect(self._path)
+            connection.connect(str(self._socket))
             connection.sendall(_request("GET", path, b""))
             with connection.makefile("rb") as answer:
                 head, _, body = answer.read().partition(_HEAD_END)
