@@ -227,3 +227,21 @@ async def test_it_stays_while_a_node_or_a_writer_is_left(
     neither = it._unneeded()
 
     assert (writer_and_node, node_alone, neither) == (False, False, True)
+
+
+async def test_writers_that_went_before_their_pipes_were_opened_do_not_keep_it(folder: StateFolder) -> None:
+    """The kernel tells of no end that came before; what they had written is in the log all the same."""
+    pipes = Pipes(folder)
+    out, err = pipes.open("shop", "web", "web-1")
+    held = pipes.hold("shop", "web", "web-1")
+    os.write(out, b"last\n")
+    os.close(out)
+    os.close(err)
+    it = logger.Logger(str(folder.path))
+    it._look_everywhere()
+    for fd in held:
+        os.close(fd)
+    looks = [it._unneeded() for _ in range(2)]
+
+    assert looks == [False, True]
+    assert texts(folder) == [("stdout", "last")]

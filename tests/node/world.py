@@ -7,10 +7,12 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from tests.node.fake_gateway import FakeGateway
 from unisono.control.records import (
@@ -28,7 +30,7 @@ from unisono.control.records import (
     service_key,
     status_key,
 )
-from unisono.node import processes
+from unisono.node import logger, processes
 from unisono.node.agent import Agent
 from unisono.node.paths import StateFolder
 from unisono.spec.model import ServiceSpec
@@ -211,9 +213,10 @@ def sweep(folder: StateFolder) -> None:
     for pid in list(processes.all_pids()):
         if processes.environment(pid).get("UNISONO_STATE") == str(folder.path):
             processes.send(pid, signal.SIGKILL)
-    written = folder.path / "logger.lock"
-    if written.exists() and written.read_text().strip():
-        processes.send(int(written.read_text()), signal.SIGKILL)
+    for process in psutil.process_iter():  # not by its lock: one that has just been started has none yet
+        with suppress(psutil.Error):
+            if process.cmdline()[-2:] == [logger.__file__, str(folder.path)]:
+                process.kill()
 
 
 async def gone(pid: int) -> None:

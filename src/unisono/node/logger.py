@@ -162,8 +162,8 @@ class Logger:
             for key, _ in self._selector.select(max(0.0, next_net - time.monotonic())):
                 if key.data is None:
                     self._look_where_told()
-                elif key.fd in self._selector.get_map() and not key.data.drain_once():
-                    self._selector.unregister(key.fd)
+                elif key.fd in self._selector.get_map():
+                    self._goes_on(key.data)
             if time.monotonic() >= next_net:
                 self._look_everywhere()
                 next_net = time.monotonic() + _NET_SECONDS
@@ -221,9 +221,18 @@ class Logger:
     def _unneeded(self) -> bool:
         if not os.path.isdir(self._pipes_root):
             return True
-        if any(pipe.fd in self._selector.get_map() for pipe in self._pipes.values()):
+        if _locked(os.path.join(self._folder, "node.lock")):
             return False
-        return not _locked(os.path.join(self._folder, "node.lock"))
+        # A pipe whose last writer had gone before we opened it is never told of (fifo(7)): read to see that.
+        watched = [pipe for pipe in self._pipes.values() if pipe.fd in self._selector.get_map()]
+        return not any([self._goes_on(pipe) for pipe in watched])
+
+    def _goes_on(self, pipe: Pipe) -> bool:
+        """Read what a watched pipe has; whether somebody may write still, else it is watched no more."""
+        goes_on = pipe.drain_once()
+        if not goes_on:
+            self._selector.unregister(pipe.fd)
+        return goes_on
 
 
 def _bounded(lines: bytes) -> list[bytes]:
