@@ -101,7 +101,8 @@ def test_wrong_usage(words: tuple[str, ...], message: str, command: str) -> None
         ("unisono.client.node", "pydantic asyncio typer unisono.spec unisono.store"),
         (
             "unisono.daemon",
-            "fastapi uvicorn starlette unisono.gateway unisono.node.agent unisono.control.loop",
+            "fastapi uvicorn starlette pydantic unisono.gateway.link unisono.gateway.process"
+            " unisono.node.agent unisono.control.loop unisono.control.records unisono.spec.model",
         ),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import socket
 import threading
 import urllib.request
 from pathlib import Path
@@ -295,6 +296,46 @@ def test_killed_node_can_be_taken_down(shop: Site) -> None:
     shop.run("down", "-p", "shop")
 
     assert shop.processes() == []
+
+
+def test_up_fails_where_no_gateway_can_start(site: Site) -> None:
+    """Its instances are ready, but nobody can reach them; once one can start, all is well."""
+    obstacle = site.state / "gateway.sock.new"
+    obstacle.mkdir(parents=True, mode=0o700)
+    site.state.chmod(0o700)
+    site.write(SHOP)
+
+    failed = site.run("up", "-d", ok=False)
+
+    assert failed.code == 1
+    assert "shop runs, but no gateway that would serve it: it can't start: gateway: " in failed.err
+    assert "not running" in site.run("node", "status").out
+    assert _told_of_gateways(site) == ["gateway-failed"]
+    obstacle.rmdir()
+    wait_until(lambda: site.client.node()["gateway"]["pid"] is not None, "a gateway")
+    site.run("up", "-d")
+    assert get(site).startswith("1 ")
+
+
+def test_up_fails_where_the_gateway_can_not_listen(site: Site) -> None:
+    """Another program took the published port while neither node nor gateway ran."""
+    port = free_port()
+    site.write(f"name: shop\nservices:\n  web: {{command: python server.py, ports: ['{port}:{port}']}}\n")
+    site.run("up", "-d")
+    kill(site.client.node()["pid"])
+    [gateway] = [process for process in site.processes() if "unisono.gateway" in process.cmdline()]
+    gateway.kill()
+    gateway.wait(LIMIT)
+
+    with socket.create_server(("127.0.0.1", port)):
+        failed = site.run("up", "-d", ok=False)
+        status = site.run("node", "status").out
+
+    assert failed.code == 1
+    assert f"shop runs, but the gateway can't listen at 127.0.0.1:{port}: " in failed.err
+    assert f"unbound   127.0.0.1:{port}: " in status
+    wait_until(lambda: not site.client.node()["gateway"]["unbound"], "the port to be had")
+    site.run("up", "-d")
 
 
 def _told_of_gateways(site: Site) -> list[str]:

@@ -48,8 +48,10 @@ class Context:
     """
     Everything a handler needs.
 
-    ``measure`` asks the gateway for its figures, ``metrics`` for those that Prometheus reads; ``stop``
-    begins the node's end, which ``stopping`` tells to streams, so that they end.
+    ``measure`` asks the gateway for its figures, ``metrics`` for those that Prometheus reads;
+    ``routed``: it follows all that is to be routed; ``gateway_problem`` says why none runs, ``unbound``
+    where it can't listen and why. ``stop`` begins the node's end, which ``stopping`` tells to streams, so
+    that they end.
     """
 
     store: Store
@@ -60,6 +62,9 @@ class Context:
     metrics: Callable[[], Awaitable[str]]
     allocate_port: AllocatePort
     stop: Callable[[], None]
+    routed: Callable[[], bool] = bool
+    gateway_problem: Callable[[], str] = str
+    unbound: Callable[[], Mapping[str, str]] = dict
     coordinator: Coordinator | None = None  # of transactions
     clock: HybridClock = field(default_factory=HybridClock)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

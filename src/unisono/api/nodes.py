@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -19,10 +20,18 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 @dataclass(frozen=True, kw_only=True)
 class GatewayView:
-    """The gateway process beside the node; ``None`` where it does not answer."""
+    """
+    The gateway process beside the node; ``None`` where it does not answer.
+
+    ``current``: it follows all that is to be routed. ``problem`` says why none can be started, ``unbound``
+    at which addresses it can't listen, and why.
+    """
 
     pid: int | None
     connections: int | None
+    current: bool
+    problem: str
+    unbound: Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +78,13 @@ async def get_node(here: Context) -> NodeView:
         api=facts.api,
         ends_when_empty=facts.ends_when_empty,
         leader=leader is not None and decode(Leader, leader.value).node == facts.id,
-        gateway=GatewayView(pid=figures.get("pid"), connections=figures.get("connections")),
+        gateway=GatewayView(
+            pid=figures.get("pid"),
+            connections=figures.get("connections"),
+            current="pid" in figures and here.routed(),
+            problem=here.gateway_problem(),
+            unbound=here.unbound(),
+        ),
         applications=len(snapshot.applications),
         instances=sum(len(view.instances) for view in snapshot.services.values()),
         store_revision=snapshot.revision,

@@ -90,6 +90,8 @@ def await_settled(
     with watching.Progress() as progress, suppress(TimeoutError):  # judged below, like every other end
         watching.wait(watch, progress, watching.settled, before=before, timeout=timeout)
     watching.judge(name, watch.latest, before, timeout)
+    if watch.latest is not None and (trouble := watching.unserved(client, watch.latest)):
+        raise CommandFailed(trouble, hint="it is tried on; `unisono node status` shows how the gateway does")
     output.say(f"{_named(services) or name + ' is'} ready ({watching.took(began)})")
 
 

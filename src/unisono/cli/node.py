@@ -128,6 +128,8 @@ def status(ctx: typer.Context, state: StateOption = None, json: JsonOption = Fal
         ("requests", f"http://{view['listen']}"),
         ("api", view["api"] or "on its Unix socket only"),
         ("gateway", f"pid {gateway['pid']}" if gateway["pid"] else "not running"),
+        *([("problem", gateway["problem"])] if gateway["problem"] else []),
+        *(("unbound", f"{address}: {why}") for address, why in sorted(gateway["unbound"].items())),
         ("leader", "yes" if view["leader"] else "no"),
         ("runs", f"{_count(view['applications'], 'application')}, {_count(view['instances'], 'instance')}"),
         ("ends", "once nothing runs" if view["ends_when_empty"] else "when told to"),

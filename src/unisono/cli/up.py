@@ -182,7 +182,7 @@ def _attend(client: NodeClient, name: str, before: watching.Ended) -> None:
             view = watching.wait(watch, progress, watching.settled, before=before)
             printer.console = None
         if view is not None:
-            _announce(view, before)
+            _announce(client, view, before)
         while view is not None and not _has_ended(view):
             view = watch.next(None)
     except KeyboardInterrupt:
@@ -197,9 +197,10 @@ def _attend(client: NodeClient, name: str, before: watching.Ended) -> None:
         raise CommandFailed("\n".join(reasons))
 
 
-def _announce(view: ApplicationView, before: watching.Ended) -> None:
-    for reason in watching.failures(view, before):
-        complain("warning", reason)
+def _announce(client: NodeClient, view: ApplicationView, before: watching.Ended) -> None:
+    for reason in (*watching.failures(view, before), watching.unserved(client, view)):
+        if reason:
+            complain("warning", reason)
     say(f"{view['name']} runs; Ctrl-C takes it down")
 
 

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Collection
 from http import HTTPStatus
 from typing import TYPE_CHECKING, TextIO
+from urllib.parse import urlsplit
 
 from unisono.cli.exits import CommandFailed
 from unisono.cli.output import console, duration, is_pretty, say, style_of
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 WORKER_PROOF = 1.0
 """Seconds that a worker has to run before it counts as there."""
+
+_GATEWAY_SECONDS = 15.0  # for which a gateway that is being started is waited for: a node gives it 10
 
 Verdict = Callable[[ApplicationView], bool]
 
@@ -312,6 +315,37 @@ def judge(name: str, view: ApplicationView | None, before: Ended, timeout: float
             hint=f"it goes on trying; `unisono ps -p {name}` shows how it stands, "
             f"`unisono logs -p {name}` what they wrote, `unisono down -p {name}` ends it",
         )
+
+
+def unserved(client: NodeClient, view: ApplicationView) -> str:
+    """
+    Why the gateway does not serve an application whose instances are ready; empty where it does.
+
+    One that is just being started, or learns what to route, is waited for.
+    """
+    urls = [url for s in view["services"] for url in (*s["urls"], s["internal_url"]) if url is not None]
+    if not urls:
+        return ""
+    deadline = time.monotonic() + _GATEWAY_SECONDS
+    gateway = client.node()["gateway"]
+    while not (gateway["current"] or gateway["problem"]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+        gateway = client.node()["gateway"]
+    if gateway["pid"] is None:
+        why = gateway["problem"] or "none answers"
+        return f"{view['name']} runs, but no gateway that would serve it: {why}"
+    ports = {_port(url) for url in urls}
+    closed = [
+        f"{address}: {why}"
+        for address, why in sorted(gateway["unbound"].items())
+        if int(address.rpartition(":")[2]) in ports
+    ]
+    return f"{view['name']} runs, but the gateway can't listen at {'; '.join(closed)}" if closed else ""
+
+
+def _port(url: str) -> int:
+    parts = urlsplit(url)
+    return parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def took(since: float) -> str:

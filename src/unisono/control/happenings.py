@@ -60,6 +60,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "logger-restarted": ("agent", "The process that writes the logs had ended and was started again."),
     "instance-adopted": ("agent", "A restarted node found an instance running and took it over."),
     "gateway-started": ("node", "The gateway process was started, or started again."),
+    "gateway-failed": ("node", "No gateway process can be started; the message says why. It is tried on."),
     "gateway-exited": ("node", "The gateway process ended by itself."),
     "transaction-in-doubt": (
         "node",

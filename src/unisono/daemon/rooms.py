@@ -91,6 +91,9 @@ class Rooms:
             measure=self._measure,
             metrics=self._metrics,
             allocate_port=beginning.internal_ports.allocate,
+            routed=lambda: self._agent.routing.current,
+            gateway_problem=lambda: self._gateway.problem,
+            unbound=lambda: self._agent.routing.unbound,
             stop=self._stopping.set,
             coordinator=self._coordinator,
             clock=beginning.clock,
@@ -101,7 +104,8 @@ class Rooms:
     async def run(self, work: Work) -> None:
         """Until the node is told to end; then end all ``work``."""
         work.start("informer", self._informer.run())
-        work.start("gateway", self._gateway.run(self._on_gateway, self._on_gateway_exit))
+        keeping = self._gateway.run(self._on_gateway, self._on_gateway_exit, self._on_gateway_failure)
+        work.start("gateway", keeping)
         work.start("shared-memory", self._share())
         work.start("agent", self._agent.run())
         work.start("controller", self._controller.run())
@@ -149,6 +153,9 @@ class Rooms:
 
     def _on_gateway_exit(self) -> None:
         self._agent.tell("gateway-exited", f"process {self._gateway.pid}")
+
+    def _on_gateway_failure(self, problem: str) -> None:
+        self._agent.tell("gateway-failed", problem)
 
     async def _announce(self) -> None:
         """Say that the node is ready, once all that ran before has been found again."""

@@ -71,9 +71,13 @@ class GatewayProcess:
         self._on_ready: Callable[[], None] | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self.pid: int | None = None  # of the gateway that answers; None while there is none
+        self.problem = ""  # why none could be started the last time; empty otherwise
 
     async def run(
-        self, on_ready: Callable[[], None] | None = None, on_exit: Callable[[], None] | None = None
+        self,
+        on_ready: Callable[[], None] | None = None,
+        on_exit: Callable[[], None] | None = None,
+        on_failure: Callable[[str], None] | None = None,
     ) -> None:
         """
         Keep a gateway alive until cancelled; it lives on then.
@@ -81,7 +85,8 @@ class GatewayProcess:
         ``on_ready`` is called each time one answers that did not before: the first, found or started, and
         each that had to be started after it. It has the table from its disk and serves already. One that is
         of another version than this package is told to give its place to one of this. ``on_exit`` is called
-        when one that answered has ended by itself, and before the next is started.
+        when one that answered has ended by itself, and before the next is started. ``on_failure`` is told
+        why none can be started, once for each reason; it is tried again and again.
         """
         self._on_ready = on_ready
         loop = asyncio.get_running_loop()
@@ -89,8 +94,12 @@ class GatewayProcess:
         try:
             while True:
                 began = loop.time()
+                known = self.problem
                 pidfd = await self._ensure()
+                if pidfd is None and self.problem != known and on_failure is not None:
+                    on_failure(self.problem)
                 if pidfd is not None:
+                    self.problem = ""
                     if on_ready is not None:
                         on_ready()
                     await self._gone.wait()
@@ -165,13 +174,17 @@ class GatewayProcess:
                 _log.info("started the gateway, as process %s", self.pid)
                 return self._pidfd
             if self._child.poll() is not None:
-                _log.error("the gateway can't start: %s", self._last_words())
+                self._fail(f"it can't start: {self._last_words()}")
                 return None
             await asyncio.sleep(_LOOK_SECONDS)
-        _log.error("the gateway did not answer within %.0f s of its start; ending it", _START_SECONDS_MAX)
         self._child.kill()
         self._child.wait()
+        self._fail(f"it did not answer within {_START_SECONDS_MAX:.0f} s of its start")
         return None
+
+    def _fail(self, problem: str) -> None:
+        _log.error("the gateway does not run: %s", problem)
+        self.problem = problem
 
     def _adopt(self) -> bool:
         """Take the process that answers at the socket as the gateway, if there is one."""

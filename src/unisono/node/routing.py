@@ -169,6 +169,16 @@ class Routing:
         self._waiters: dict[asyncio.Future[None], int] = {}
         self.table: Table | None = None  # the last one confirmed
 
+    @property
+    def current(self) -> bool:
+        """Whether the gateway follows all that was noted."""
+        return self._confirmed >= self._changes
+
+    @property
+    def unbound(self) -> Mapping[str, str]:
+        """Where the gateway should listen and can't, and why not."""
+        return self._told
+
     def open(self) -> None:
         """From now on the table is whole: push it."""
         self._opened.set()
@@ -211,7 +221,7 @@ class Routing:
 
         If no gateway process lives, no request can be sent against it: then this does not wait.
         """
-        if self._confirmed >= self._changes:
+        if self.current:
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters[future] = self._changes
