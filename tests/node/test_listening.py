@@ -9,7 +9,7 @@ import socket
 import pytest
 
 from unisono.node import listening
-from unisono.node.listening import ListenWatch, NetlinkRefused
+from unisono.node.listening import ListenWatch, NetlinkRefused, taken_by_others
 
 
 def bound(host: str, *, v6_only: bool = False) -> socket.socket:
@@ -118,3 +118,18 @@ async def test_a_listener_of_another_program_is_told_from_ones_own() -> None:
         await other.wait()
     await watch.close()
     assert (mine, others) == (True, False)
+
+
+async def test_ports_that_others_took_are_told_from_ones_own_and_free_ones() -> None:
+    """All of them in one look."""
+    with bound("127.0.0.1") as server, bound("127.0.0.1") as silent:
+        server.listen()
+        port, free = server.getsockname()[1], silent.getsockname()[1]
+        other = await asyncio.create_subprocess_exec("sleep", "60")
+
+        mine = taken_by_others({port, free}, os.getpid())
+        others = taken_by_others({port, free}, other.pid)
+
+        other.kill()
+        await other.wait()
+    assert (mine, others) == (set(), {port})

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
 import pytest
 
-from tests.system.conftest import Site, kill, opened
+from tests.system.conftest import Site, kill, opened, wait_until
+from unisono.client.views import ServiceView
+from unisono.gateway import presence
 
 pytestmark = pytest.mark.system
 
@@ -75,6 +82,26 @@ def test_a_node_whose_internal_ports_another_took_gets_others(
     assert {event["service"] for event in told} == {"back", "front"}
 
 
+def test_an_internal_port_that_a_stranger_took_from_the_gateway_is_left_to_it(site: Site) -> None:
+    """The gateway that runs when the node comes back was itself started too late to have it."""
+    start(site, "ours")
+    ports = [urlsplit(service["internal_url"]).port or 0 for service in services(site)]
+    kill(site.client.node()["pid"])
+    gateway(site).kill()
+    with ExitStack() as strangers:
+        for port in ports:
+            strangers.enter_context(taken(port))
+        command = [sys.executable, "-P", "-m", "unisono.gateway", "gateway.sock", "gateway.json"]
+        started = subprocess.Popen(command, cwd=site.state, env=site.environment)
+        strangers.callback(started.wait)
+        strangers.callback(started.kill)
+        wait_until(lambda: presence.answers(site.state / "gateway.sock"), "a gateway")
+        site.run("up", "-d")
+        site.wait_settled()
+
+        assert asked(site) == "ours"
+
+
 def start(site: Site, whose: str) -> None:
     """Have an application up whose back answers ``whose``."""
     (site.folder / "server.py").write_text(SERVER)
@@ -91,3 +118,27 @@ def gateway(site: Site) -> psutil.Process:
     """The gateway's process."""
     [found] = [process for process in site.processes() if "unisono.gateway" in process.cmdline()]
     return found
+
+
+def services(site: Site) -> list[ServiceView]:
+    """The services of the application."""
+    return site.client.application("shop")["services"]
+
+
+@contextmanager
+def taken(port: int) -> Iterator[None]:
+    """Somebody else listens there, and answers nobody."""
+    with socket.socket() as stranger:
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        wait_until(lambda: bound(stranger, port), f"port {port}")
+        stranger.listen()
+        yield
+
+
+def bound(stranger: socket.socket, port: int) -> bool:
+    """Whether it could be bound there now: whoever was killed there may still be closing."""
+    try:
+        stranger.bind(("127.0.0.1", port))
+    except OSError:
+        return False
+    return True

@@ -14,6 +14,7 @@ import secrets
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import Any
 
@@ -25,6 +26,7 @@ from unisono.daemon.settings import EXIT_REFUSED, EXIT_USAGE, CannotRun, Setting
 from unisono.gateway import presence
 from unisono.kept import write_kept
 from unisono.node.identity import Identities
+from unisono.node.listening import taken_by_others
 from unisono.node.paths import NodeLock, StateFolder
 from unisono.store import opening
 from unisono.store.addresses import BadStoreAddress, SqliteAddress
@@ -161,13 +163,24 @@ class Beginning:
         if not lost:
             return
         for _ in range(_LOOKS):
-            served = presence.answers(self._folder.gateway_socket)
-            lost = [name for name in lost if not self.internal_ports.hold(ports[name], listening=served)]
+            ours = self._at_gateway({ports[name] for name in lost})
+            lost = [
+                name
+                for name in lost
+                if not self.internal_ports.hold(ports[name], listening=ports[name] in ours)
+            ]
             if not lost:
                 return
             await asyncio.sleep(_LOOK_SECONDS)  # a gateway that was killed may still be closing
         if self._is_alone:
             await self._readdress(lost)
+
+    def _at_gateway(self, ports: AbstractSet[int]) -> AbstractSet[int]:
+        """Those of these ports at which our own gateway listens, not one that took them while it did not."""
+        if not presence.answers(self._folder.gateway_socket):
+            return set()
+        gateway = presence.process(self._folder.gateway_socket)
+        return ports if gateway is None else ports - taken_by_others(ports, gateway)
 
     async def _readdress(self, services: Iterable[tuple[str, str]]) -> None:
         from unisono.control import commands, errors  # noqa: PLC0415 - hardly ever

@@ -12,8 +12,6 @@ import asyncio
 import logging
 import os
 import signal
-import socket
-import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,6 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from unisono import _engine
+from unisono.gateway import presence
 from unisono.gateway.errors import GatewayError
 from unisono.gateway.link import GatewayLink
 from unisono.precedence import give_precedence
@@ -149,7 +148,7 @@ class GatewayProcess:
         old, child = self.pid, self._spawn("--take-over")
         deadline = asyncio.get_running_loop().time() + _HANDOVER_SECONDS_MAX
         while asyncio.get_running_loop().time() < deadline:
-            if self._peer() not in (None, old) and self._adopt():
+            if presence.process(self._socket) not in (None, old) and self._adopt():
                 self._reap(self._child)
                 self._child = child
                 _log.info("process %s took the place of process %s as the gateway", self.pid, old)
@@ -188,7 +187,7 @@ class GatewayProcess:
 
     def _adopt(self) -> bool:
         """Take the process that answers at the socket as the gateway, if there is one."""
-        pid = self._peer()
+        pid = presence.process(self._socket)
         if pid is None:
             return False
         try:
@@ -199,17 +198,6 @@ class GatewayProcess:
         self._pidfd, self.pid = pidfd, pid
         asyncio.get_running_loop().add_reader(pidfd, self._gone.set)
         return True
-
-    def _peer(self) -> int | None:
-        """The process that answers at the socket."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
-            try:
-                probe.connect(str(self._socket))
-                credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-            except OSError:
-                return None
-        pid: int = struct.unpack("3i", credentials)[0]
-        return pid
 
     async def _modernise(self) -> None:
         """Have a gateway of another version replaced; where that fails, the old one is better than none."""

@@ -108,6 +108,27 @@ class SocketTable:
         self._socket.close()
 
 
+def taken_by_others(ports: Iterable[int], pid: int) -> set[int]:
+    """
+    Those of these ports at which some other program than process ``pid`` listens, and it does not.
+
+    None where the machine does not let us tell, as for a process of another user.
+    """
+    try:
+        table = SocketTable()
+    except NetlinkRefused:
+        return set()
+    try:
+        found = table.listeners(set(ports))
+        inodes = _socket_inodes(pid, strict=True)
+    except (NetlinkRefused, PermissionError):
+        return set()
+    finally:
+        table.close()
+    own = {listener.port for listener in found if listener.inode in inodes}
+    return {listener.port for listener in found} - own
+
+
 class ListenWatch:
     """
     Tells instances that start when their port is listened on.
