@@ -44,14 +44,26 @@ class NodeFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GatewayState:
+    """
+    How the gateway stands, as the node knows it without asking it.
+
+    ``current``: it runs, and follows all that is to be routed. ``problem``: why none can be started, else
+    empty. ``unbound``: at which addresses it can't listen, and why.
+    """
+
+    current: bool = False
+    problem: str = ""
+    unbound: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Context:
     """
     Everything a handler needs.
 
-    ``measure`` asks the gateway for its figures, ``metrics`` for those that Prometheus reads;
-    ``routed``: it follows all that is to be routed; ``gateway_problem`` says why none runs, ``unbound``
-    where it can't listen and why. ``stop`` begins the node's end, which ``stopping`` tells to streams, so
-    that they end.
+    ``measure`` asks the gateway for its figures, ``metrics`` for those that Prometheus reads; ``stop``
+    begins the node's end, which ``stopping`` tells to streams, so that they end.
     """
 
     store: Store
@@ -62,9 +74,7 @@ class Context:
     metrics: Callable[[], Awaitable[str]]
     allocate_port: AllocatePort
     stop: Callable[[], None]
-    routed: Callable[[], bool] = bool
-    gateway_problem: Callable[[], str] = str
-    unbound: Callable[[], Mapping[str, str]] = dict
+    gateway: Callable[[], GatewayState] = GatewayState
     coordinator: Coordinator | None = None  # of transactions
     clock: HybridClock = field(default_factory=HybridClock)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

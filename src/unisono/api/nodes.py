@@ -23,8 +23,7 @@ class GatewayView:
     """
     The gateway process beside the node; ``None`` where it does not answer.
 
-    ``current``: it follows all that is to be routed. ``problem`` says why none can be started, ``unbound``
-    at which addresses it can't listen, and why.
+    The rest is as in :class:`unisono.api.context.GatewayState`.
     """
 
     pid: int | None
@@ -66,7 +65,7 @@ async def get_node(here: Context) -> NodeView:
     snapshot = await here.informer.now()
     figures = await here.measurements()
     leader = await here.store.get(LEADER_KEY)
-    facts = here.facts
+    facts, gateway = here.facts, here.gateway()
     return NodeView(
         id=facts.id,
         host=facts.host,
@@ -81,9 +80,9 @@ async def get_node(here: Context) -> NodeView:
         gateway=GatewayView(
             pid=figures.get("pid"),
             connections=figures.get("connections"),
-            current="pid" in figures and here.routed(),
-            problem=here.gateway_problem(),
-            unbound=here.unbound(),
+            current=gateway.current,
+            problem=gateway.problem,
+            unbound=gateway.unbound,
         ),
         applications=len(snapshot.applications),
         instances=sum(len(view.instances) for view in snapshot.services.values()),

@@ -331,8 +331,8 @@ def unserved(client: NodeClient, view: ApplicationView) -> str:
     while not (gateway["current"] or gateway["problem"]) and time.monotonic() < deadline:
         time.sleep(0.1)
         gateway = client.node()["gateway"]
-    if gateway["pid"] is None:
-        why = gateway["problem"] or "none answers"
+    if not gateway["current"]:
+        why = gateway["problem"] or "none follows it"
         return f"{view['name']} runs, but no gateway that would serve it: {why}"
     ports = {_port(url) for url in urls}
     closed = [

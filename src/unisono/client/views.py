@@ -138,8 +138,9 @@ class GatewayView(TypedDict):
     """
     The gateway process beside the node; ``None`` where it does not answer.
 
-    ``current``: it follows all that is to be routed. ``problem`` says why none can be started, empty where
-    one runs or is just being started; ``unbound`` why it can't listen at the addresses that are its keys.
+    ``current``: it runs, and follows all that is to be routed. ``problem`` says why none can be started,
+    empty where one runs or is just being started; ``unbound`` why it can't listen at the addresses that are
+    its keys.
     """
 
     pid: int | None

@@ -70,9 +70,9 @@ async def _run(settings: Settings, beginning: Beginning) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, beginning.stopping.set)
+    await beginning.hold_ports()
     async with asyncio.TaskGroup() as tasks:
         work = Work(tasks, beginning.stopping)
-        await beginning.hold_ports()
         work.start("transactions", beginning.coordinate())
         with suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE):

@@ -18,7 +18,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from unisono import __version__
-from unisono.api.context import Context, NodeFacts
+from unisono.api.context import Context, GatewayState, NodeFacts
 from unisono.api.endpoints import Endpoints
 from unisono.api.informer import Informer
 from unisono.control.loop import Controller
@@ -91,9 +91,7 @@ class Rooms:
             measure=self._measure,
             metrics=self._metrics,
             allocate_port=beginning.internal_ports.allocate,
-            routed=lambda: self._agent.routing.current,
-            gateway_problem=lambda: self._gateway.problem,
-            unbound=lambda: self._agent.routing.unbound,
+            gateway=self._gateway_state,
             stop=self._stopping.set,
             coordinator=self._coordinator,
             clock=beginning.clock,
@@ -153,6 +151,14 @@ class Rooms:
 
     def _on_gateway_exit(self) -> None:
         self._agent.tell("gateway-exited", f"process {self._gateway.pid}")
+
+    def _gateway_state(self) -> GatewayState:
+        process, routing = self._gateway, self._agent.routing
+        return GatewayState(
+            current=process.pid is not None and routing.current,
+            problem=process.problem,
+            unbound=routing.unbound,
+        )
 
     def _on_gateway_failure(self, problem: str) -> None:
         self._agent.tell("gateway-failed", problem)
