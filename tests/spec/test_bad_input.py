@@ -73,6 +73,7 @@ FILES: dict[str, tuple[str | bytes, str]] = {
         WEB + "    tls: {certificate: web.pem, key: web.key}\n",
         'found the unknown key "tls", want ports tls stands in one of ports, or at the top of the file',
     ),
+    "a limit by another name": (WEB + "    rate_limit: 10\n", '"rate_limit", want concurrency'),
     "Compose of version 1": ("web:\n  command: sleep 1\n", "services stand under services:"),
     "an env_file that is a folder": (
         WEB + "    env_file: .\n",

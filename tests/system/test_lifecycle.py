@@ -151,6 +151,17 @@ def test_logs(shop: Site) -> None:
     assert last.json["text"] == "version 1 listens"
 
 
+def test_logs_of_an_instance_that_never_was(shop: Site) -> None:
+    """Those that there are, also of one that is gone, are told instead of nothing."""
+    [gone, *_] = shop.instances("orders")
+    shop.run("restart", "orders", "--wait-timeout", f"{LIMIT:g}")
+    wrong = shop.run("logs", "--instance", gone["id"] + "x", ok=False)
+
+    assert wrong.code == 4
+    assert f"nor lines of one that is gone; did you mean {gone['id']}?" in wrong.err
+    assert "listens" in shop.run("logs", "--instance", gone["id"]).out
+
+
 def test_logs_follow(shop: Site) -> None:
     """`logs -f --tail 0` shows nothing of what was, and new instances' lines as they come."""
     old = set(shop.run("logs", "orders").out.splitlines(keepends=True))

@@ -21,7 +21,7 @@ from unisono.api.operations import Operation, encode
 from unisono.api.problems import Problem
 from unisono.control.errors import nearest
 from unisono.control.records import Happening, decode
-from unisono.node.logs import LINES_AT_ONCE, LogLine, LogQuery, follow_logs, merge, read_logs
+from unisono.node.logs import LINES_AT_ONCE, LogLine, LogQuery, follow_logs, merge, read_logs, writers
 from unisono.store.base import Entry
 
 _EVENTS = "event/"
@@ -95,10 +95,20 @@ async def events(here: Context, request: Request, query: EventsQuery) -> Streami
 
 async def logs(here: Context, application: str, query: LogsQuery) -> StreamingResponse:
     """Lines of JSON, oldest first: what the instances wrote, those that are gone included."""
-    names = [view.name for view in (await look(here, application)).services]
+    services = (await look(here, application)).services
+    names = [view.name for view in services]
     for name in query.service:
         if name not in names:
             raise Problem(HTTPStatus.NOT_FOUND, f"{application} has no service {name}{nearest(name, names)}")
+    if query.instance is not None:
+        ids = {instance.id for view in services for instance in view.instances}
+        ids |= await asyncio.to_thread(writers, here.logs, application)
+        if query.instance not in ids:
+            raise Problem(
+                HTTPStatus.NOT_FOUND,
+                f"{application} has no instance {query.instance}, nor lines of one that is gone"
+                f"{nearest(query.instance, ids)}",
+            )
     moment = None if query.since is None else datetime.fromtimestamp(query.since, UTC)
     queries = [
         LogQuery(application=application, service=name, instance=query.instance, since=moment)

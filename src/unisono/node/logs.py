@@ -49,6 +49,11 @@ class LogQuery:
     since: datetime | None = None
 
 
+def writers(logs: Path, application: str) -> set[str]:
+    """The instances of an application of which there are lines, those that are gone included."""
+    return {path.stem for path in (logs / application).glob("*/*.log")}
+
+
 def read_logs(logs: Path, query: LogQuery, tail: int | None = None) -> Iterator[LogLine]:
     """
     The lines that are there now, oldest first; with ``tail`` only the last so many.

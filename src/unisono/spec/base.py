@@ -24,6 +24,8 @@ _SYNONYMS = {
     "health": "healthcheck",
     "instances": "scale",
     "needs": "depends_on",
+    "rate_limit": "concurrency",
+    "rate_limits": "concurrency",
     "replicas": "scale",
     "run": "command",
     "tls": "ports",
