@@ -79,6 +79,18 @@ def test_internal_ports_of_services_that_are_gone_are_given_back() -> None:
     assert ports.allocate(set()) in INTERNAL_PORTS
 
 
+def test_an_internal_port_that_was_given_up_can_be_had_by_another_node() -> None:
+    """It was counted as taken while its service was given another."""
+    ports = InternalPorts()
+    old = ports.allocate(set())
+    new = ports.allocate({old})
+
+    ports.keep_only({new})
+
+    assert InternalPorts().hold(old, listening=False)
+    assert not InternalPorts().hold(new, listening=False)
+
+
 @pytest.mark.parametrize("listening", [False, True])
 def test_an_internal_port_that_another_node_has_is_not_held(listening: bool) -> None:
     """Not even if our own gateway is there: it can't be the one that listens."""

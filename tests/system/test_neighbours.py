@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import subprocess
 import sys
@@ -67,6 +68,7 @@ def test_a_node_whose_internal_ports_another_took_gets_others(
 ) -> None:
     """They were free while it did not run. What lives on is restarted, as it would call the other's."""
     start(site, "ours")
+    old = internal_ports(site)
     if killed == "all":
         site.kill_all()
     else:
@@ -79,17 +81,18 @@ def test_a_node_whose_internal_ports_another_took_gets_others(
 
     assert (asked(site), asked(neighbour)) == ("ours", "theirs")
     told = [event for event in site.client.events() if event["kind"] == "service-readdressed"]
-    assert {event["service"] for event in told} == {"back", "front"}
+    lost = set(internal_ports(neighbour).values())  # both, where no third node gave ports back meanwhile
+    assert {event["service"] for event in told} == {name for name, port in old.items() if port in lost}
 
 
 def test_an_internal_port_that_a_stranger_took_from_the_gateway_is_left_to_it(site: Site) -> None:
     """The gateway that runs when the node comes back was itself started too late to have it."""
     start(site, "ours")
-    ports = [urlsplit(service["internal_url"]).port or 0 for service in services(site)]
+    ports = internal_ports(site)
     kill(site.client.node()["pid"])
     gateway(site).kill()
     with ExitStack() as strangers:
-        for port in ports:
+        for port in ports.values():
             strangers.enter_context(taken(port))
         command = [sys.executable, "-P", "-m", "unisono.gateway", "gateway.sock", "gateway.json"]
         started = subprocess.Popen(command, cwd=site.state, env=site.environment)
@@ -100,6 +103,36 @@ def test_an_internal_port_that_a_stranger_took_from_the_gateway_is_left_to_it(si
         site.wait_settled()
 
         assert asked(site) == "ours"
+
+
+def test_a_copied_state_folder_leaves_instances_to_the_one_it_was_copied_from(
+    site: Site, neighbour: Site
+) -> None:
+    """It says that they are its own, and its services are to run: it has others started."""
+    start(site, "ours")
+    before = pids(site)
+    site.run("node", "stop")
+    shutil.copytree(site.state, neighbour.state, ignore=shutil.ignore_patterns("*.sock*", "pipes"))
+    start(neighbour, "theirs")
+    neighbour.wait_settled()
+    site.run("up", "-d")
+
+    assert (asked(site), asked(neighbour)) == ("ours", "theirs")
+    assert pids(site) == before
+    assert not pids(neighbour) & before
+
+
+def test_a_moved_state_folder_keeps_its_instances(site: Site) -> None:
+    """Nothing else is left where it was."""
+    start(site, "ours")
+    before = pids(site)
+    site.run("node", "stop")
+    site.state = site.state.rename(site.folder / "moved")
+    site.run("up", "-d")
+
+    assert asked(site) == "ours"
+    assert pids(site) == before
+    site.run("down")
 
 
 def start(site: Site, whose: str) -> None:
@@ -120,9 +153,19 @@ def gateway(site: Site) -> psutil.Process:
     return found
 
 
+def pids(site: Site) -> set[int | None]:
+    """The processes of all instances."""
+    return {instance["pid"] for service in services(site) for instance in service["instances"]}
+
+
 def services(site: Site) -> list[ServiceView]:
     """The services of the application."""
     return site.client.application("shop")["services"]
+
+
+def internal_ports(site: Site) -> dict[str, int]:
+    """By the services' names."""
+    return {service["name"]: urlsplit(service["internal_url"]).port or 0 for service in services(site)}
 
 
 @contextmanager

@@ -76,8 +76,7 @@ class InternalPorts:
         Raises:
             Conflict: All are in use.
         """
-        for port in self._held - taken:
-            self._ports.give_back(port)
+        self.keep_only(taken)
         for port in taken:
             self._ports.keep(port)
         try:
@@ -86,6 +85,12 @@ class InternalPorts:
             raise Conflict(str(error)) from error
         self._held = {*taken, port}
         return port
+
+    def keep_only(self, taken: AbstractSet[int]) -> None:
+        """Let others have what is held and not ``taken`` by a service."""
+        for port in self._held - taken:
+            self._ports.give_back(port)
+        self._held &= taken
 
 
 def bind_failure(host: str, port: int) -> str:

@@ -194,6 +194,8 @@ class Beginning:
             port = service.internal_port
             _log.warning("the internal port of %s is %d now: somebody has its old one", name, port)
         await self.directory.read(self.store)
+        # What was given up is not kept from whoever has it: that may be a node that is about to come back.
+        self.internal_ports.keep_only(set(self.directory.ports.values()))
 
     async def coordinate(self) -> None:
         """Coordinate transactions until cancelled."""
@@ -215,7 +217,7 @@ class Beginning:
 
 def _node_id(folder: StateFolder) -> str:
     """A name of this node that stays: its instances bear it."""
-    path = folder.path / "node-id"
+    path = folder.node_id_file
     with suppress(FileNotFoundError):
         if known := path.read_text().strip():
             return known

@@ -123,6 +123,11 @@ class StateFolder:
         return self.sockets / "services.sock"
 
     @property
+    def node_id_file(self) -> Path:
+        """The node's name, which stays: its instances bear it."""
+        return self.path / "node-id"
+
+    @property
     def identity_secret(self) -> Path:
         """What the tokens of instances are signed with."""
         return self.path / "identity.secret"
@@ -172,6 +177,18 @@ class StateFolder:
         self._check_format()
         for folder in (self.logs, self.pipes):
             _make_private(folder)
+
+    def is_copy_of(self, path: str, node_id: str) -> bool:
+        """
+        Whether the folder at ``path`` is another one whose node has the id of ours: ours was copied from it.
+
+        One that was moved here is there no longer, and what its node started is ours.
+        """
+        try:
+            kept = StateFolder(Path(path)).node_id_file.read_text().strip()
+            return kept == node_id and not self.path.samefile(path)
+        except (OSError, ValueError):
+            return False
 
     def discard(self) -> None:
         """

@@ -167,8 +167,15 @@ class ProcessDriver:
         return process.pid
 
     def adopt(self, instance: Instance, status: Status) -> Running | None:
-        """Take over the process that the status names, if it is that very one and it runs."""
+        """
+        Take over the process that the status names, if it is that very one and it runs.
+
+        A state folder that was copied names processes of the one that it was copied from: those stay there.
+        """
         if status.pid is None or status.start_time is None or status.boot_id != processes.boot_id():
+            return None
+        place = processes.environment(status.pid).get("UNISONO_STATE", "")
+        if place not in ("", str(self._folder.path)) and self._folder.is_copy_of(place, self._node_id):
             return None
         running = Running(
             instance=instance.id,
