@@ -10,7 +10,7 @@ import resource
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -122,21 +122,20 @@ json.dump([dict(os.environ), sys.argv, os.getcwd()], open({str(file)!r}, 'w'))
 async def test_the_node_may_have_many_files_open_and_its_instances_as_many_as_before(tmp_path: Path) -> None:
     """Each instance takes two of the node's; a program may do something for each that it could have."""
     before = soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
     folder = StateFolder(tmp_path / "state")
     folder.prepare()
-    it = Bench(folder)
-    try:
+    with ExitStack() as after:
+        after.callback(sweep, folder)
+        after.callback(resource.setrlimit, resource.RLIMIT_NOFILE, before)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
+        it = Bench(folder)
+        after.callback(it.pipes.close)
         running = await it.spawn()
         async with asyncio.timeout(20):
             while not re.search(r"Max open files +512 ", read(running.pid, "limits")):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         own, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
         await it.driver.close()
-        it.pipes.close()
-        sweep(folder)
 
     assert own == min(hard, processes.FILES_MAX) >= soft
 

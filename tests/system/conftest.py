@@ -20,6 +20,7 @@ import pytest
 from tests.ports import free_port
 from unisono.client import NodeClient, NotRunning
 from unisono.client.views import ApplicationView, InstanceView
+from unisono.node.paths import StateFolder
 
 LIMIT = 60.0
 """Seconds that anything may take on a slow machine; nothing waits for it when all is well."""
@@ -93,7 +94,7 @@ class Site:
     @property
     def client(self) -> NodeClient:
         """A client of the node."""
-        return NodeClient(self.state / "api.sock", timeout=LIMIT)
+        return NodeClient(StateFolder(self.state).api_socket, timeout=LIMIT)
 
     def write(self, text: str) -> None:
         """Write the file of services."""

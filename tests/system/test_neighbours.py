@@ -50,7 +50,7 @@ services:
 @pytest.fixture
 def neighbour(tmp_path: Path) -> Iterator[Site]:
     """Another user's node."""
-    with opened(tmp_path / "neighbour") as found:
+    with opened(tmp_path / "n") as found:
         yield found
 
 
@@ -127,7 +127,7 @@ def test_a_moved_state_folder_keeps_its_instances(site: Site) -> None:
     start(site, "ours")
     before = pids(site)
     site.run("node", "stop")
-    site.state = site.state.rename(site.folder / "moved")
+    site.state = site.state.rename(site.state.with_name("moved"))
     site.run("up", "-d")
 
     assert asked(site) == "ours"

@@ -13,8 +13,7 @@ import logging
 import secrets
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Iterable
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -22,11 +21,11 @@ from unisono.api.addresses import InternalPorts, bind_failure, parse_address
 from unisono.api.directory import ServiceDirectory
 from unisono.api.listeners import Endpoint, tcp_listener, unix_listener
 from unisono.api.tokens import made_token
+from unisono.daemon import ports
 from unisono.daemon.settings import EXIT_REFUSED, EXIT_USAGE, CannotRun, Settings
 from unisono.gateway import presence
 from unisono.kept import write_kept
 from unisono.node.identity import Identities
-from unisono.node.listening import taken_by_others
 from unisono.node.paths import NodeLock, StateFolder
 from unisono.store import opening
 from unisono.store.addresses import BadStoreAddress, SqliteAddress
@@ -37,7 +36,6 @@ from unisono.transactions.coordinator import Coordinator
 from unisono.transactions.records import Record
 
 _PATIENCE = 1.0  # seconds that the rest waits for transactions: another node, or the store, may hold them up
-_LOOKS, _LOOK_SECONDS = 10, 0.02  # at a port that somebody has
 
 _log = logging.getLogger("unisono")
 
@@ -70,7 +68,7 @@ async def _run(settings: Settings, beginning: Beginning) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, beginning.stopping.set)
-    await beginning.hold_ports()
+    await beginning.keep_ports()
     async with asyncio.TaskGroup() as tasks:
         work = Work(tasks, beginning.stopping)
         work.start("transactions", beginning.coordinate())
@@ -147,55 +145,22 @@ class Beginning:
                 _log.info("the token for the API at %s is in %s", settings.api, kept)
             self.endpoints.append(Endpoint(_bound(settings.api), token))
 
-    async def hold_ports(self) -> None:
+    async def keep_ports(self) -> None:
         """
-        Reserve the internal port of each service that there is, or give it another if somebody else has it.
+        Learn which services there are, and see that nobody else has their internal ports.
 
-        That may be while neither this node nor its gateway ran. Where other nodes use the same store, on this
-        machine even, nothing is moved: somebody else may be one of them.
+        Where other nodes may use the same store nothing is moved: somebody else may be one of them.
 
         Raises:
             CannotRun: No port is left.
         """
         await self.directory.read(self.store)
-        ports = self.directory.ports
-        lost = [name for name, port in ports.items() if not self.internal_ports.hold(port, listening=False)]
-        if not lost:
-            return
-        for _ in range(_LOOKS):
-            ours = self._at_gateway({ports[name] for name in lost})
-            lost = [
-                name
-                for name in lost
-                if not self.internal_ports.hold(ports[name], listening=ports[name] in ours)
-            ]
-            if not lost:
-                return
-            await asyncio.sleep(_LOOK_SECONDS)  # a gateway that was killed may still be closing
-        if self._is_alone:
-            await self._readdress(lost)
-
-    def _at_gateway(self, ports: AbstractSet[int]) -> AbstractSet[int]:
-        """Those of these ports at which our own gateway listens, not one that took them while it did not."""
-        if not presence.answers(self._folder.gateway_socket):
-            return set()
-        gateway = presence.process(self._folder.gateway_socket)
-        return ports if gateway is None else ports - taken_by_others(ports, gateway)
-
-    async def _readdress(self, services: Iterable[tuple[str, str]]) -> None:
-        from unisono.control import commands, errors  # noqa: PLC0415 - hardly ever
-
-        try:
-            moved = await commands.readdress(self.store, services, allocate_port=self.internal_ports.allocate)
-        except errors.Conflict as error:
-            raise CannotRun(str(error), EXIT_REFUSED) from error
-        for service in moved:
-            name = f"{service.application}/{service.name}"
-            port = service.internal_port
-            _log.warning("the internal port of %s is %d now: somebody has its old one", name, port)
-        await self.directory.read(self.store)
-        # What was given up is not kept from whoever has it: that may be a node that is about to come back.
-        self.internal_ports.keep_only(set(self.directory.ports.values()))
+        lost = await ports.lost(self.internal_ports, self.directory.ports, self._folder.gateway_socket)
+        if lost and self._is_alone:
+            await ports.readdress(self.store, lost, self.internal_ports)
+            await self.directory.read(self.store)
+            # What was given up is not kept from whoever has it: it may be a node that is about to come back.
+            self.internal_ports.keep_only(set(self.directory.ports.values()))
 
     async def coordinate(self) -> None:
         """Coordinate transactions until cancelled."""
